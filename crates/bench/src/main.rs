@@ -1,0 +1,2 @@
+//! podbay-bench: drives any CRI socket and prints what it costs.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The Controller interface, behind which pod sandboxes are made, and its implementations.

@@ -1,0 +1,2 @@
+//! podbay: the command line for people.
+fn main() {}

@@ -1,0 +1,2 @@
+//! podbayd: builds the rooms, serves CRI, drains.
+fn main() {}

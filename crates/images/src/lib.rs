@@ -1,0 +1,1 @@
+//! References to blobs to layers to a root filesystem.

@@ -1,0 +1,1 @@
+//! Durable records: put, get, scan, erase; sealed with a key, versioned, quarantined when unreadable.
