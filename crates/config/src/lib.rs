@@ -1,1 +1,296 @@
 //! The configuration file: keys, defaults, validation.
+//!
+//! `default.toml` beside this file is the reference: it holds every key with its default and its
+//! meaning, is what `podbayd config default` prints, and is what [`Config::default`] parses. No
+//! other file is read here, and nothing is made.
+
+mod period;
+mod suggest;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+pub use period::Period;
+
+/// Every key with its default and its meaning, as TOML.
+pub const DEFAULT: &str = include_str!("default.toml");
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("reading the configuration {}", path.display())]
+    Unreadable { path: PathBuf, #[source] source: std::io::Error },
+    #[error("{origin}: {message}")]
+    Invalid { origin: String, message: String },
+}
+
+/// What podbayd is told.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub root: PathBuf,
+    pub state: PathBuf,
+    pub socket: PathBuf,
+    pub log: String,
+    pub default_handler: String,
+    pub shim: PathBuf,
+    pub pause: PathBuf,
+    pub shim_deadline: Period,
+    pub handlers: BTreeMap<String, Handler>,
+    pub cgroups: Cgroups,
+    pub network: Network,
+    pub images: Images,
+}
+
+/// What a CRI runtime handler stands for.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Handler {
+    #[serde(default)]
+    pub controller: Controller,
+    #[serde(default)]
+    pub runtime: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Controller {
+    #[default]
+    Pause,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cgroups {
+    pub driver: CgroupDriver,
+    pub parent: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CgroupDriver {
+    Auto,
+    Cgroupfs,
+    Systemd,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    pub conf_dir: PathBuf,
+    pub bin_dirs: Vec<PathBuf>,
+    pub cache_dir: PathBuf,
+    pub deadline: Period,
+    pub fallback: Fallback,
+    pub bridge: Bridge,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fallback {
+    None,
+    Bridge,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bridge {
+    pub name: String,
+    pub subnets: Vec<String>,
+    pub remove_on_exit: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Images {
+    pub hosts_dirs: Vec<PathBuf>,
+    pub pause_image: String,
+    pub progress_deadline: Period,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        parse("", "the defaults").expect("default.toml is a good configuration, as a test shows")
+    }
+}
+
+impl Config {
+    /// The configuration in the file; keys that it leaves out have their defaults.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
+        parse(&text, &path.display().to_string())
+    }
+}
+
+/// Parses a configuration; `origin` is what errors call it.
+pub fn parse(text: &str, origin: &str) -> Result<Config, Error> {
+    let invalid = |message: String| Error::Invalid { origin: origin.to_owned(), message };
+    // Parsed twice: once alone, for errors that point at a line, and once laid over the defaults.
+    let _: Partial = toml::from_str(text).map_err(|error| invalid(suggest::explain(&error)))?;
+    let given: toml::Table = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
+    let mut whole: toml::Table =
+        toml::from_str(DEFAULT).map_err(|error| invalid(error.to_string()))?;
+    overlay(&mut whole, given);
+    let config: Config =
+        whole.try_into().map_err(|error: toml::de::Error| invalid(error.to_string()))?;
+    check(&config).map_err(invalid)?;
+    Ok(config)
+}
+
+/// The same keys, none of them needed: what a file may hold.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "read for its errors alone")]
+struct Partial {
+    root: Option<PathBuf>,
+    state: Option<PathBuf>,
+    socket: Option<PathBuf>,
+    log: Option<String>,
+    default_handler: Option<String>,
+    shim: Option<PathBuf>,
+    pause: Option<PathBuf>,
+    shim_deadline: Option<Period>,
+    handlers: Option<BTreeMap<String, Handler>>,
+    cgroups: Option<PartialCgroups>,
+    network: Option<PartialNetwork>,
+    images: Option<PartialImages>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "read for its errors alone")]
+struct PartialCgroups {
+    driver: Option<CgroupDriver>,
+    parent: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "read for its errors alone")]
+struct PartialNetwork {
+    conf_dir: Option<PathBuf>,
+    bin_dirs: Option<Vec<PathBuf>>,
+    cache_dir: Option<PathBuf>,
+    deadline: Option<Period>,
+    fallback: Option<Fallback>,
+    bridge: Option<PartialBridge>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "read for its errors alone")]
+struct PartialBridge {
+    name: Option<String>,
+    subnets: Option<Vec<String>>,
+    remove_on_exit: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "read for its errors alone")]
+struct PartialImages {
+    hosts_dirs: Option<Vec<PathBuf>>,
+    pause_image: Option<String>,
+    progress_deadline: Option<Period>,
+}
+
+/// Lays `given` over `whole`, table by table; `handlers` is replaced whole, since a handler that the
+/// file does not name is one that its author does not want.
+fn overlay(whole: &mut toml::Table, given: toml::Table) {
+    for (key, value) in given {
+        match (whole.get_mut(&key), value) {
+            (Some(toml::Value::Table(old)), toml::Value::Table(new)) if key != "handlers" => {
+                overlay(old, new);
+            }
+            (_, value) => {
+                whole.insert(key, value);
+            }
+        }
+    }
+}
+
+fn check(config: &Config) -> Result<(), String> {
+    let paths = [("root", &config.root), ("state", &config.state), ("socket", &config.socket)];
+    for (key, path) in paths {
+        if !path.is_absolute() {
+            return Err(format!("`{key}` must be an absolute path, not {:?}", path.display()));
+        }
+    }
+    if !config.handlers.contains_key(&config.default_handler) {
+        let names: Vec<_> = config.handlers.keys().map(String::as_str).collect();
+        let wanted = &config.default_handler;
+        return Err(format!(
+            "`default_handler` is {wanted:?}, which [handlers] does not define{}",
+            suggest::nearest(wanted, &names)
+        ));
+    }
+    let parent = &config.cgroups.parent;
+    if parent.is_empty() || parent.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(format!("`cgroups.parent` must be a relative path without dots, not {parent:?}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_defaults_and_the_defaults_name_every_key() {
+        let config = parse("", "x").unwrap();
+        assert_eq!(config, Config::default());
+        assert_eq!(config, toml::from_str(DEFAULT).unwrap());
+        assert_eq!(config.socket, Path::new("/run/podbay/podbay.sock"));
+    }
+
+    #[test]
+    fn a_file_says_only_what_differs() {
+        let config = parse("[network]\nfallback = \"bridge\"\ndeadline = \"1500ms\"", "x").unwrap();
+        assert_eq!(config.network.fallback, Fallback::Bridge);
+        assert_eq!(config.network.deadline.0, std::time::Duration::from_millis(1500));
+        assert_eq!(config.network.bridge.name, "podbay0");
+    }
+
+    #[test]
+    fn handlers_that_the_file_does_not_name_are_gone() {
+        let config = parse("default_handler = \"crun\"\n[handlers.crun]\nruntime = \"crun\"", "x");
+        assert_eq!(config.unwrap().handlers.len(), 1);
+    }
+
+    #[test]
+    fn a_wrong_key_is_refused_with_its_line_and_the_nearest_right_one() {
+        let error = parse("root = \"/r\"\n[network]\nfallbak = \"bridge\"", "f.toml").unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("f.toml: "), "{text}");
+        assert!(text.contains("line 3") && text.contains("did you mean `fallback`?"), "{text}");
+    }
+
+    #[test]
+    fn values_that_cannot_be_are_refused_with_their_key() {
+        for (text, part) in [
+            ("root = \"relative\"", "`root` must be an absolute path"),
+            ("default_handler = \"rnc\"", "did you mean `runc`?"),
+            ("[cgroups]\nparent = \"../x\"", "cgroups.parent"),
+            ("[network]\ndeadline = \"soon\"", "soon"),
+            ("[network]\nfallback = \"magic\"", "magic"),
+            ("socket = 7", "line 1"),
+        ] {
+            let error = parse(text, "x").unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,200}") {
+            let _ = parse(&text, "x");
+        }
+    }
+}

@@ -1,1 +1,9 @@
 //! The kernel: mounts, network namespaces, pidfds, cgroup files, descriptors. The only unsafe code beside the shim's.
+
+pub mod below;
+pub mod beneath;
+pub mod cgroup;
+pub mod mount;
+pub mod netns;
+pub mod pidfd;
+pub mod rootfs_file;

@@ -1,0 +1,117 @@
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::*;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Row {
+    text: String,
+}
+
+fn row(text: &str) -> Row {
+    Row { text: text.into() }
+}
+
+fn open(root: &Path) -> (Store, Records<Row>) {
+    let store = Store::open(root).unwrap();
+    let records = store.records("rows", 1);
+    (store, records)
+}
+
+#[tokio::test]
+async fn what_was_put_is_there_after_the_store_is_opened_again() {
+    let root = tempfile::tempdir().unwrap();
+    {
+        let (_store, rows) = open(root.path());
+        rows.put("a", &row("one")).await.unwrap();
+        rows.put("b", &row("two")).await.unwrap();
+        rows.put("a", &row("three")).await.unwrap();
+        rows.erase("b").await.unwrap();
+        rows.erase("never").await.unwrap();
+    }
+    let (_store, rows) = reopened(root.path());
+    assert_eq!(rows.scan().await.unwrap(), [("a".to_owned(), row("three"))]);
+}
+
+/// The writer's thread lets go of the file a moment after the last handle is dropped.
+fn reopened(root: &Path) -> (Store, Records<Row>) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    loop {
+        match Store::open(root) {
+            Ok(store) => return (store.clone(), store.records("rows", 1)),
+            Err(Error::InUse(_)) if std::time::Instant::now() < deadline => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_writers_at_once_lose_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let (_store, rows) = open(root.path());
+    let writes = (0..200).map(|n| {
+        let rows = rows.clone();
+        tokio::spawn(async move { rows.put(&format!("{n:03}"), &row("x")).await })
+    });
+    for write in writes.collect::<Vec<_>>() {
+        write.await.unwrap().unwrap();
+    }
+    assert_eq!(rows.scan().await.unwrap().len(), 200);
+}
+
+#[tokio::test]
+async fn a_row_that_was_edited_or_moved_or_is_of_another_version_is_set_aside_and_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let (store, rows) = open(root.path());
+    rows.put("good", &row("stays")).await.unwrap();
+    rows.put("edited", &row("once")).await.unwrap();
+    let sealed = |key: &str| {
+        store.rows("rows").unwrap().into_iter().find(|(k, _)| k == key).unwrap().1
+    };
+    let mut edited = sealed("edited");
+    *edited.last_mut().unwrap() ^= 1;
+    let moved = sealed("good");
+    let foreign = store.inner.key.seal("rows", "newer", 9, br#"{"text":"x"}"#);
+    for (key, row) in [("edited", edited), ("moved", moved), ("newer", foreign), ("empty", vec![])] {
+        store.inner.writer.write(Change::put("rows", key, row)).await.unwrap();
+    }
+
+    assert_eq!(rows.scan().await.unwrap(), [("good".to_owned(), row("stays"))]);
+    let names = |store: &Store| {
+        store.quarantine().unwrap().iter().map(Quarantined::name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&store), ["rows/edited", "rows/empty", "rows/moved", "rows/newer"]);
+    assert_eq!(rows.scan().await.unwrap().len(), 1);
+
+    store.discard("rows/edited").await.unwrap();
+    assert!(matches!(store.discard("rows/edited").await, Err(Error::NotInQuarantine(_))));
+    assert_eq!(names(&store).len(), 3);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_set_aside_and_a_new_one_begun() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("records.redb"), b"this is no database at all").unwrap();
+    let (_store, rows) = open(root.path());
+    rows.put("a", &row("one")).await.unwrap();
+    assert!(root.path().join("records.redb.damaged").exists());
+}
+
+#[test]
+fn two_daemons_cannot_share_a_root() {
+    let root = tempfile::tempdir().unwrap();
+    let _first = Store::open(root.path()).unwrap();
+    assert!(matches!(Store::open(root.path()), Err(Error::InUse(_))));
+}
+
+#[test]
+fn the_key_is_for_root_alone_and_a_short_one_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = tempfile::tempdir().unwrap();
+    let _store = Store::open(root.path()).unwrap();
+    let key = root.path().join("records.key");
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    std::fs::write(&key, b"short").unwrap();
+    assert!(matches!(Store::open(root.path()), Err(Error::BadKey(_))));
+}

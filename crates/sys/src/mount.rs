@@ -1,0 +1,433 @@
+//! Mounts by the new mount API: each is made as a descriptor that nobody sees, and only attaching
+//! it makes it a fact of the host; dropped before that, it is gone. What is mounted where, and why,
+//! is the caller's matter.
+
+use std::{
+    fmt,
+    io::{self, Read},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, StatxAttributes, StatxFlags},
+    io::Errno,
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags,
+        MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_fd,
+        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change, move_mount,
+        open_tree, unmount as umount2,
+    },
+};
+
+/// A mount that is nowhere yet. Dropping it unmounts it.
+#[derive(Debug)]
+pub struct Detached(OwnedFd);
+
+impl Detached {
+    /// Puts it at `target`, whose last component is not followed if it is a link.
+    pub fn attach(self, target: &Path) -> io::Result<()> {
+        Ok(move_mount(&self.0, c"", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+    }
+
+    /// Puts it upon what `target` is open on (`O_PATH` is enough).
+    pub fn attach_to(self, target: impl AsFd) -> io::Result<()> {
+        let both =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        Ok(move_mount(&self.0, c"", target, c"", both)?)
+    }
+
+    /// Sets attributes of this mount, and with `recursive` of all mounts beneath it.
+    pub fn set(&self, attributes: Attributes, recursive: bool) -> io::Result<()> {
+        set_attributes(self.0.as_fd(), attributes, recursive)
+    }
+}
+
+impl AsFd for Detached {
+    /// The root of the mount, to open what is in it before anybody else can.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// What a mount forbids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    pub read_only: bool,
+    pub no_suid: bool,
+    pub no_dev: bool,
+    pub no_exec: bool,
+}
+
+impl Attributes {
+    fn flags(self) -> MountAttrFlags {
+        let mut flags = MountAttrFlags::empty();
+        flags.set(MountAttrFlags::MOUNT_ATTR_RDONLY, self.read_only);
+        flags.set(MountAttrFlags::MOUNT_ATTR_NOSUID, self.no_suid);
+        flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, self.no_dev);
+        flags.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, self.no_exec);
+        flags
+    }
+}
+
+fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes, deep: bool) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: attributes.flags().bits().into(),
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH | if deep { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a constant C string, `attr` lives across the call and its size is given.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A filesystem in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Tmpfs {
+    /// Bytes; `None` for the kernel's default, half of the memory.
+    pub size: Option<u64>,
+    /// `None` for the kernel's default.
+    pub inodes: Option<u64>,
+    /// The mode of its root.
+    pub mode: u32,
+    pub attributes: Attributes,
+}
+
+impl Tmpfs {
+    /// Makes it, attached nowhere.
+    pub fn make(&self) -> io::Result<Detached> {
+        let fs = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&fs, c"mode", format!("{:o}", self.mode))?;
+        if let Some(bytes) = self.size {
+            fsconfig_set_string(&fs, c"size", bytes.to_string())?;
+        }
+        if let Some(inodes) = self.inodes {
+            fsconfig_set_string(&fs, c"nr_inodes", inodes.to_string())?;
+        }
+        create(&fs, self.attributes)
+    }
+}
+
+/// A second view of what `source` is open on (`O_PATH` is enough), with `recursive` of the mounts
+/// beneath it too.
+pub fn bind(source: impl AsFd, recursive: bool) -> io::Result<Detached> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    Ok(Detached(open_tree(source, c"", flags)?))
+}
+
+/// Directories shown as one. Nothing of it is named by a path: all are descriptors.
+#[derive(Debug)]
+pub struct Overlay<'a> {
+    /// From the top down; the kernel takes 500 at most, each once.
+    pub lower: &'a [BorrowedFd<'a>],
+    /// What is written goes here; without it the mount is read-only and needs two of `lower`.
+    pub upper: Option<Upper<'a>>,
+}
+
+/// The writable part of an overlay: two directories of one filesystem, `work` empty.
+#[derive(Clone, Copy, Debug)]
+pub struct Upper<'a> {
+    pub upper: BorrowedFd<'a>,
+    pub work: BorrowedFd<'a>,
+    /// Nothing is synced, not at an unmount either; after a crash of the machine the directory is
+    /// to be thrown away. Kernels before 5.10 do not know it, and go without.
+    pub volatile: bool,
+}
+
+/// How an overlay's directories are told to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Telling {
+    /// As descriptors: since Linux 6.13.
+    Descriptors,
+    /// One by one, as `/proc/self/fd/N`: since Linux 6.5.
+    Names,
+    /// All on one page of options, by `mount(2)`: some 200 directories at most.
+    Page,
+}
+
+impl Overlay<'_> {
+    /// Mounts it at `target`.
+    ///
+    /// # Errors
+    /// What the kernel said, in words where it gave any.
+    pub fn mount(&self, target: &Path) -> io::Result<()> {
+        let first = match self.mount_by(Telling::Descriptors, target) {
+            Err(error) if is_unknown(&error) => error,
+            other => return other,
+        };
+        // Only where no older way works either was it our request, not the kernel's age.
+        self.mount_by(Telling::Names, target)
+            .or_else(|_| self.mount_by(Telling::Page, target))
+            .map_err(|_| first)
+    }
+
+    fn mount_by(&self, telling: Telling, target: &Path) -> io::Result<()> {
+        if telling == Telling::Page {
+            return self.mount_by_page(target);
+        }
+        let fs = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        self.tell(&fs, telling)
+            .and_then(|()| create(&fs, Attributes::default()))
+            .map_err(|error| in_words(&fs, error))?
+            .attach(target)
+    }
+
+    fn tell(&self, fs: &OwnedFd, telling: Telling) -> io::Result<()> {
+        let set = |key: &str, fd: BorrowedFd<'_>| match telling {
+            Telling::Descriptors => fsconfig_set_fd(fs, key, fd),
+            _ => fsconfig_set_string(fs, key, proc_name(fd)),
+        };
+        for layer in self.lower {
+            set("lowerdir+", *layer)?;
+        }
+        if let Some(upper) = self.upper {
+            set("upperdir", upper.upper)?;
+            set("workdir", upper.work)?;
+            if upper.volatile {
+                // Without it all is as right, only slower.
+                let _ = fsconfig_set_flag(fs, c"volatile");
+            }
+        }
+        Ok(())
+    }
+
+    fn mount_by_page(&self, target: &Path) -> io::Result<()> {
+        let volatile = self.upper.is_some_and(|upper| upper.volatile);
+        let mount = |options: &str| {
+            let options = std::ffi::CString::new(options)?;
+            let none = MountFlags::empty();
+            io::Result::Ok(mount(c"overlay", target, c"overlay", none, options.as_c_str())?)
+        };
+        let options = self.page();
+        if volatile && mount(&format!("{options},volatile")).is_ok() {
+            return Ok(());
+        }
+        mount(&options)
+    }
+
+    fn page(&self) -> String {
+        let lower: Vec<String> = self.lower.iter().map(|fd| proc_name(*fd)).collect();
+        let mut options = format!("lowerdir={}", lower.join(":"));
+        if let Some(Upper { upper, work, .. }) = self.upper {
+            let (upper, work) = (proc_name(upper), proc_name(work));
+            options.push_str(&format!(",upperdir={upper},workdir={work}"));
+        }
+        options
+    }
+}
+
+fn proc_name(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+fn is_unknown(error: &io::Error) -> bool {
+    matches!(errno(error), Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::BADF))
+}
+
+/// The number behind an error, also where [`Refused`] wraps it.
+fn errno(error: &io::Error) -> Option<Errno> {
+    let refused = error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>());
+    refused.map(|refused| refused.errno).or_else(|| Errno::from_io_error(error))
+}
+
+fn create(fs: &OwnedFd, attributes: Attributes) -> io::Result<Detached> {
+    fsconfig_create(fs)?;
+    Ok(Detached(fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes.flags())?))
+}
+
+/// The kernel's refusal of a filesystem, with what it said about it.
+#[derive(Debug)]
+struct Refused {
+    errno: Errno,
+    said: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.errno, self.said)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Adds the messages that the kernel left in the filesystem's context.
+fn in_words(fs: &OwnedFd, error: io::Error) -> io::Error {
+    let Some(errno) = Errno::from_io_error(&error) else { return error };
+    let Ok(copy) = fs.try_clone() else { return error };
+    let mut context = std::fs::File::from(copy);
+    let mut said = Vec::new();
+    let mut line = [0; 1024];
+    while let Ok(length @ 1..) = context.read(&mut line) {
+        said.push(String::from_utf8_lossy(&line[..length]).trim().to_owned());
+    }
+    if said.is_empty() {
+        return error;
+    }
+    io::Error::new(error.kind(), Refused { errno, said: said.join("; ") })
+}
+
+/// Makes the mount at `target`, and those beneath it, neither send nor receive mounts.
+pub fn make_private(target: &Path) -> io::Result<()> {
+    let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    Ok(mount_change(target, flags)?)
+}
+
+/// Whether something is mounted upon `target` itself. No such path is a no.
+pub fn is_mounted(target: &Path) -> io::Result<bool> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    match rustix::fs::statx(CWD, target, flags, StatxFlags::BASIC_STATS) {
+        Ok(stat) => Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// How many mounts one upon the other [`unmount`] takes away.
+const STACKED: u32 = 16;
+
+/// Unmounts all that is mounted upon `target` now, whoever still uses it; what is used goes when
+/// its last user does. Idempotent: gives back whether there was anything.
+pub fn unmount(target: &Path) -> io::Result<bool> {
+    for round in 0..STACKED {
+        match umount2(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Ok(()) => {}
+            Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => return Ok(round > 0),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(Errno::BUSY.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf};
+
+    use super::*;
+    use crate::beneath::open_root;
+
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn new() -> Place {
+            let place = Place(tempfile::tempdir().unwrap());
+            for dir in ["target", "upper", "work"] {
+                fs::create_dir(place.at(dir)).unwrap();
+            }
+            place
+        }
+
+        fn at(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn dir(&self, name: &str) -> OwnedFd {
+            fs::create_dir_all(self.at(name)).unwrap();
+            open_root(&self.at(name)).unwrap()
+        }
+
+        fn overlay(&self, layers: usize, telling: Telling) -> io::Result<()> {
+            let lower: Vec<OwnedFd> = (0..layers)
+                .map(|n| {
+                    let dir = self.dir(&format!("lower{n}"));
+                    fs::write(self.at(&format!("lower{n}/file{n}")), n.to_string()).unwrap();
+                    dir
+                })
+                .collect();
+            let lower: Vec<_> = lower.iter().map(AsFd::as_fd).collect();
+            let (upper, work) = (self.dir("upper"), self.dir("work"));
+            let upper = Upper { upper: upper.as_fd(), work: work.as_fd(), volatile: true };
+            Overlay { lower: &lower, upper: Some(upper) }.mount_by(telling, &self.at("target"))
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = unmount(&self.at("target"));
+        }
+    }
+
+    #[test]
+    fn an_overlay_is_the_same_however_the_kernel_is_told() {
+        for telling in [Telling::Descriptors, Telling::Names, Telling::Page] {
+            let place = Place::new();
+            place.overlay(3, telling).unwrap();
+            assert!(is_mounted(&place.at("target")).unwrap());
+            for n in 0..3 {
+                let text = fs::read_to_string(place.at(&format!("target/file{n}"))).unwrap();
+                assert_eq!(text, n.to_string(), "{telling:?}");
+            }
+            fs::write(place.at("target/new"), "new").unwrap();
+            assert!(place.at("upper/new").exists());
+            assert!(place.at("work/work/incompat/volatile").exists(), "{telling:?}");
+            assert!(unmount(&place.at("target")).unwrap());
+            assert!(!unmount(&place.at("target")).unwrap());
+        }
+    }
+
+    #[test]
+    fn three_hundred_layers_are_one_overlay() {
+        let place = Place::new();
+        place.overlay(300, Telling::Descriptors).unwrap();
+        assert!(place.at("target/file299").exists() && place.at("target/file0").exists());
+    }
+
+    #[test]
+    fn a_refused_overlay_says_why_and_mounts_nothing() {
+        let place = Place::new();
+        let (lower, work) = (place.dir("lower"), place.dir("work"));
+        let file = fs::File::create(place.at("file")).unwrap();
+        let upper = Upper { upper: file.as_fd(), work: work.as_fd(), volatile: true };
+        let overlay = Overlay { lower: &[lower.as_fd()], upper: Some(upper) };
+        let error = overlay.mount(&place.at("target")).unwrap_err();
+        assert!(error.to_string().contains("director"), "{error}");
+        assert!(!is_mounted(&place.at("target")).unwrap());
+    }
+
+    #[test]
+    fn a_tmpfs_has_the_size_and_mode_that_were_asked_for() {
+        let place = Place::new();
+        let read_only = Attributes { no_exec: true, ..Attributes::default() };
+        let tmpfs =
+            Tmpfs { size: Some(1 << 20), inodes: Some(64), mode: 0o1777, attributes: read_only };
+        tmpfs.make().unwrap().attach(&place.at("target")).unwrap();
+        let stat = rustix::fs::statvfs(place.at("target")).unwrap();
+        assert_eq!((stat.f_blocks * stat.f_frsize, stat.f_files), (1 << 20, 64));
+        assert!(stat.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC));
+        let mode = rustix::fs::stat(place.at("target")).unwrap().st_mode;
+        assert_eq!(mode & 0o7777, 0o1777);
+    }
+
+    #[test]
+    fn a_bind_can_be_made_read_only_before_anybody_sees_it() {
+        let place = Place::new();
+        fs::write(place.at("upper/file"), "f").unwrap();
+        let bound = bind(place.dir("upper"), false).unwrap();
+        bound.set(Attributes { read_only: true, ..Attributes::default() }, true).unwrap();
+        bound.attach_to(place.dir("target")).unwrap();
+        assert!(place.at("target/file").exists());
+        let error = fs::write(place.at("target/other"), "o").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem);
+    }
+
+    #[test]
+    fn a_mount_that_is_dropped_was_never_there() {
+        let place = Place::new();
+        drop(bind(place.dir("upper"), false).unwrap());
+        assert!(!is_mounted(&place.at("target")).unwrap());
+        assert!(!unmount(&place.at("nothing")).unwrap());
+    }
+}
