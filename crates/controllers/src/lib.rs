@@ -1,1 +1,154 @@
 //! The Controller interface, behind which pod sandboxes are made, and its implementations.
+//!
+//! A controller makes what the containers of a pod share, and keeps it until it is shut down. It
+//! knows nothing of names, networks, images or records: those are made around it, by `pods`. Every
+//! call has a deadline of its own. `stop` and `shutdown` are idempotent and content with a sandbox
+//! that was never made, or half made: they serve the undoing of a run that failed or crashed.
+
+mod error;
+mod pause;
+mod shims;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use names::{Nanos, PodId};
+use serde::{Deserialize, Serialize};
+
+pub use error::Error;
+pub use pause::{Pause, Program};
+pub use shims::Shims;
+
+/// Makes and keeps sandboxes.
+#[async_trait]
+pub trait Controller: Send + Sync {
+    /// Makes the sandbox, without letting anything run in it.
+    async fn create(&self, sandbox: &Sandbox) -> Result<(), Error>;
+
+    /// Lets it run, and says where containers may be run in it.
+    async fn start(&self, pod: &PodId) -> Result<Started, Error>;
+
+    /// The system that containers in it will see.
+    async fn platform(&self, pod: &PodId) -> Result<Platform, Error>;
+
+    /// Ends what runs in it; returns when that is so. The sandbox can still be asked for its status.
+    async fn stop(&self, pod: &PodId, grace: Duration) -> Result<(), Error>;
+
+    /// Waits until the sandbox has ended, however long that takes.
+    async fn wait(&self, pod: &PodId) -> Result<Exit, Error>;
+
+    async fn status(&self, pod: &PodId) -> Result<Status, Error>;
+
+    /// Removes all that is left of it, and of what was made in the pod's folder for it.
+    async fn shutdown(&self, place: &Place) -> Result<(), Error>;
+
+    /// Tells it of changed resources. Not every controller has a use for them.
+    async fn update(&self, _pod: &PodId, _resources: &oci_spec::runtime::LinuxResources) -> Result<(), Error> {
+        Err(Error::Unsupported { call: "update" })
+    }
+
+    /// What the sandbox itself uses, without its containers.
+    async fn metrics(&self, _pod: &PodId) -> Result<shim_api::Stats, Error> {
+        Err(Error::Unsupported { call: "metrics" })
+    }
+}
+
+/// Where a sandbox is.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub id: PodId,
+    /// The pod's folder for this boot; it exists.
+    pub dir: PathBuf,
+    /// The pod's cgroup, absolute in the hierarchy; the sandbox's own is made below it.
+    pub cgroup: PathBuf,
+}
+
+/// What a sandbox is to be.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    pub place: Place,
+    pub name: String,
+    pub namespace: String,
+    pub uid: String,
+    pub hostname: String,
+    /// The pinned network namespace; none for the host's.
+    pub netns: Option<PathBuf>,
+    pub host_ipc: bool,
+    pub host_pid: bool,
+    /// The pod's shared memory, a mounted tmpfs; none with the host's ipc namespace.
+    pub shm: Option<PathBuf>,
+    /// Names that the oci room has found to be of a namespace that the pod does not share.
+    pub sysctls: BTreeMap<String, String>,
+    pub user: Option<u32>,
+    pub group: Option<u32>,
+    pub groups: Vec<u32>,
+    pub privileged: bool,
+    pub seccomp: Seccomp,
+    /// What runs in the sandbox to hold it, if the controller needs something to.
+    pub program: Program,
+    /// A runc-like program's path; empty for the built-in runtime.
+    pub runtime: String,
+}
+
+/// How the system calls of the sandbox's own process are filtered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seccomp {
+    Unconfined,
+    RuntimeDefault,
+    /// A profile, as JSON.
+    Profile(Vec<u8>),
+}
+
+/// Where things are in a sandbox that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// A process in the sandbox's namespaces, if it has one.
+    pub pid: Option<u32>,
+    pub at: Nanos,
+    /// Where the Task API is served for containers of this sandbox.
+    pub address: TaskAddress,
+    pub namespaces: Namespaces,
+}
+
+/// Where a Task API is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskAddress {
+    /// ttrpc over the unix socket at this path.
+    Unix(PathBuf),
+}
+
+/// The namespaces that containers are to join, by path; none stands for the host's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces {
+    pub network: Option<PathBuf>,
+    pub ipc: Option<PathBuf>,
+    pub uts: Option<PathBuf>,
+    /// There even if containers do not share it: only those that ask for the pod's join it.
+    pub pid: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Platform {
+    pub os: String,
+    pub architecture: String,
+}
+
+/// How a sandbox ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    pub code: i32,
+    pub at: Nanos,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Created,
+    Running,
+    Stopped(Exit),
+    /// The controller has no such sandbox.
+    Gone,
+}

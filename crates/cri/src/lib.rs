@@ -1,1 +1,14 @@
-//! The gRPC edge: CRI messages to the domain and back, one file an RPC.
+//! The gRPC edge: CRI messages to the domain and back. Nothing is decided here: what is wrong with a
+//! request is found in [`parse`], what is done about a right one is `pods`' and `images`' matter.
+
+mod code;
+pub mod parse;
+mod runtime;
+mod show;
+
+mod admin;
+mod image_service;
+
+pub use admin::AdminService;
+pub use image_service::ImageService;
+pub use runtime::{Facts, RuntimeService};

@@ -1,0 +1,77 @@
+//! RuntimeService: one file for each kind of thing that it is about.
+
+mod container;
+mod node;
+mod sandbox;
+
+use cri_proto::v1::{self, runtime_service_server};
+use pods::Pods;
+use tonic::{Request, Response, Status};
+
+/// What the service tells about itself.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The version of podbayd.
+    pub version: String,
+    /// Whether the kubelet is to use the systemd cgroup driver.
+    pub systemd_cgroups: bool,
+    /// The configuration, as Status shows it when asked to be verbose: JSON without secrets.
+    pub config: String,
+}
+
+/// Serves `runtime.v1.RuntimeService`.
+#[derive(Clone)]
+pub struct RuntimeService {
+    pods: Pods,
+    images: images::Images,
+    facts: Facts,
+}
+
+impl RuntimeService {
+    pub fn new(pods: Pods, images: images::Images, facts: Facts) -> Self {
+        Self { pods, images, facts }
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Each RPC is a method of its own in the files beside; this list only wires them up. What is not in
+/// it answers UNIMPLEMENTED, by the generated defaults.
+macro_rules! serve {
+    ($($rpc:ident: $request:ident -> $response:ident;)*) => {
+        #[tonic::async_trait]
+        impl runtime_service_server::RuntimeService for RuntimeService {
+            $(async fn $rpc(&self, request: Request<v1::$request>) -> Answer<v1::$response> {
+                self.$rpc(request.into_inner()).await.map(Response::new)
+            })*
+        }
+    };
+}
+
+serve! {
+    version: VersionRequest -> VersionResponse;
+    status: StatusRequest -> StatusResponse;
+    runtime_config: RuntimeConfigRequest -> RuntimeConfigResponse;
+    update_runtime_config: UpdateRuntimeConfigRequest -> UpdateRuntimeConfigResponse;
+    run_pod_sandbox: RunPodSandboxRequest -> RunPodSandboxResponse;
+    stop_pod_sandbox: StopPodSandboxRequest -> StopPodSandboxResponse;
+    remove_pod_sandbox: RemovePodSandboxRequest -> RemovePodSandboxResponse;
+    pod_sandbox_status: PodSandboxStatusRequest -> PodSandboxStatusResponse;
+    list_pod_sandbox: ListPodSandboxRequest -> ListPodSandboxResponse;
+    create_container: CreateContainerRequest -> CreateContainerResponse;
+    start_container: StartContainerRequest -> StartContainerResponse;
+    stop_container: StopContainerRequest -> StopContainerResponse;
+    remove_container: RemoveContainerRequest -> RemoveContainerResponse;
+    list_containers: ListContainersRequest -> ListContainersResponse;
+    container_status: ContainerStatusRequest -> ContainerStatusResponse;
+    update_container_resources: UpdateContainerResourcesRequest -> UpdateContainerResourcesResponse;
+    reopen_container_log: ReopenContainerLogRequest -> ReopenContainerLogResponse;
+    exec_sync: ExecSyncRequest -> ExecSyncResponse;
+    container_stats: ContainerStatsRequest -> ContainerStatsResponse;
+    list_container_stats: ListContainerStatsRequest -> ListContainerStatsResponse;
+}
+
+/// Whether every label that is asked for is there, and the same.
+fn has_labels(labels: &names::Labels, wanted: &names::Labels) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+}

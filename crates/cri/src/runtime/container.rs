@@ -1,0 +1,160 @@
+//! The RPCs of containers.
+
+use std::time::Duration;
+
+use cri_proto::v1;
+use names::Labels;
+use pods::ContainerRecord;
+use tonic::Status;
+
+use super::{RuntimeService, has_labels};
+use crate::{code, parse, show};
+
+impl RuntimeService {
+    pub(super) async fn create_container(
+        &self,
+        request: v1::CreateContainerRequest,
+    ) -> Result<v1::CreateContainerResponse, Status> {
+        let config = parse::needed(request.config, "config").map_err(code::rejected)?;
+        let plan = parse::container(config).map_err(code::rejected)?;
+        let created = self.pods.create_container(&request.pod_sandbox_id, plan).await;
+        let id = created.map_err(code::status)?;
+        Ok(v1::CreateContainerResponse { container_id: id.into() })
+    }
+
+    pub(super) async fn start_container(
+        &self,
+        request: v1::StartContainerRequest,
+    ) -> Result<v1::StartContainerResponse, Status> {
+        self.pods.start_container(&request.container_id).await.map_err(code::status)?;
+        Ok(v1::StartContainerResponse {})
+    }
+
+    pub(super) async fn stop_container(
+        &self,
+        request: v1::StopContainerRequest,
+    ) -> Result<v1::StopContainerResponse, Status> {
+        let grace = seconds(request.timeout);
+        self.pods.stop_container(&request.container_id, grace).await.map_err(code::status)?;
+        Ok(v1::StopContainerResponse {})
+    }
+
+    pub(super) async fn remove_container(
+        &self,
+        request: v1::RemoveContainerRequest,
+    ) -> Result<v1::RemoveContainerResponse, Status> {
+        self.pods.remove_container(&request.container_id).await.map_err(code::status)?;
+        Ok(v1::RemoveContainerResponse {})
+    }
+
+    pub(super) async fn list_containers(
+        &self,
+        request: v1::ListContainersRequest,
+    ) -> Result<v1::ListContainersResponse, Status> {
+        let filter = request.filter.unwrap_or_default();
+        let state = filter.state.map(|wanted| wanted.state);
+        let mut containers = self.pods.containers();
+        containers.retain(|container| {
+            let asked = Filter {
+                id: &filter.id,
+                pod: &filter.pod_sandbox_id,
+                labels: &filter.label_selector,
+            };
+            asked.wants(container)
+                && state.is_none_or(|state| state == show::container(container).state)
+        });
+        let containers = containers.iter().map(|container| show::container(container)).collect();
+        Ok(v1::ListContainersResponse { containers })
+    }
+
+    pub(super) async fn container_status(
+        &self,
+        request: v1::ContainerStatusRequest,
+    ) -> Result<v1::ContainerStatusResponse, Status> {
+        let container = self.pods.container(&request.container_id).map_err(code::status)?;
+        let mut info = std::collections::BTreeMap::new();
+        if request.verbose {
+            info.insert("info".to_owned(), pods::verbose_container(&container));
+        }
+        Ok(v1::ContainerStatusResponse { status: Some(show::container_status(&container)), info })
+    }
+
+    pub(super) async fn update_container_resources(
+        &self,
+        request: v1::UpdateContainerResourcesRequest,
+    ) -> Result<v1::UpdateContainerResourcesResponse, Status> {
+        let linux = parse::needed(request.linux, "linux").map_err(code::rejected)?;
+        let limits = parse::resources(linux, "linux").map_err(code::rejected)?;
+        let updated = self.pods.update_container(&request.container_id, limits).await;
+        updated.map_err(code::status)?;
+        Ok(v1::UpdateContainerResourcesResponse {})
+    }
+
+    pub(super) async fn reopen_container_log(
+        &self,
+        request: v1::ReopenContainerLogRequest,
+    ) -> Result<v1::ReopenContainerLogResponse, Status> {
+        self.pods.reopen_log(&request.container_id).await.map_err(code::status)?;
+        Ok(v1::ReopenContainerLogResponse {})
+    }
+
+    pub(super) async fn exec_sync(
+        &self,
+        request: v1::ExecSyncRequest,
+    ) -> Result<v1::ExecSyncResponse, Status> {
+        let timeout = Some(seconds(request.timeout)).filter(|timeout| !timeout.is_zero());
+        let ran = self.pods.exec_sync(&request.container_id, request.cmd, timeout).await;
+        let output = ran.map_err(code::status)?;
+        Ok(v1::ExecSyncResponse {
+            stdout: output.stdout,
+            stderr: output.stderr,
+            exit_code: output.code,
+        })
+    }
+
+    pub(super) async fn container_stats(
+        &self,
+        request: v1::ContainerStatsRequest,
+    ) -> Result<v1::ContainerStatsResponse, Status> {
+        let stats = self.pods.stats(&request.container_id).await.map_err(code::status)?;
+        Ok(v1::ContainerStatsResponse { stats: Some(show::stats(&stats)) })
+    }
+
+    /// Of the containers that run. One that ends while it is asked is left out.
+    pub(super) async fn list_container_stats(
+        &self,
+        request: v1::ListContainerStatsRequest,
+    ) -> Result<v1::ListContainerStatsResponse, Status> {
+        let filter = request.filter.unwrap_or_default();
+        let asked = Filter {
+            id: &filter.id,
+            pod: &filter.pod_sandbox_id,
+            labels: &filter.label_selector,
+        };
+        let mut containers = self.pods.containers();
+        containers.retain(|container| asked.wants(container));
+        let stats = self.pods.stats_of(&containers).await;
+        let stats = stats.iter().map(show::stats).collect();
+        Ok(v1::ListContainerStatsResponse { stats })
+    }
+}
+
+/// What the filters of lists and of stats have in common.
+struct Filter<'a> {
+    id: &'a str,
+    pod: &'a str,
+    labels: &'a Labels,
+}
+
+impl Filter<'_> {
+    fn wants(&self, container: &ContainerRecord) -> bool {
+        container.id.as_str().starts_with(self.id)
+            && container.pod.as_str().starts_with(self.pod)
+            && has_labels(&container.plan.labels, self.labels)
+    }
+}
+
+/// A time in seconds; below zero is none.
+fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+}

@@ -1,0 +1,217 @@
+//! Makes the rooms from the configuration, in order, each with only what it needs to know.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use config::{CgroupDriver, Config, Fallback};
+use controllers::{Controller, Pause, Shims};
+use cri::Facts;
+use images::Images;
+use pods::{Handler, Host, Pods};
+use registry::Registry;
+use store::Store;
+use sys::cgroup::Layout;
+
+use crate::{find, node};
+
+/// What is served.
+pub(crate) struct Daemon {
+    pub(crate) pods: Pods,
+    pub(crate) images: Images,
+    pub(crate) store: Store,
+    pub(crate) facts: Facts,
+    /// Held for as long as podbayd lives: no other may use the same state folder.
+    _lock: fs::File,
+}
+
+/// Why podbayd could not start, or serve.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error("`log` is {filter:?}, which is no filter: {why}")]
+    BadLogFilter { filter: String, why: String },
+    #[error("{doing} {}", path.display())]
+    Io { doing: &'static str, path: PathBuf, #[source] source: io::Error },
+    #[error("{name} is in none of {}; install it there or set its key in the configuration", list(.places))]
+    NoProgram { name: &'static str, places: Vec<PathBuf> },
+    #[error("the runtime {runtime:?} of the default handler {name:?} is not on this machine")]
+    NoDefaultRuntime { name: String, runtime: String },
+    #[error("another podbayd answers at {}; give each its own `socket`, `state` and `root`", .0.display())]
+    SocketInUse(PathBuf),
+    #[error("another podbayd uses {}; give each its own `state`", .0.display())]
+    StateInUse(PathBuf),
+    #[error("serving CRI")]
+    Serve { #[source] source: tonic::transport::Error },
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Images(#[from] images::Error),
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    #[error(transparent)]
+    Bridge(#[from] network::Error),
+    #[error("network.bridge.subnets")]
+    BadSubnet(#[source] network::BadSubnet),
+    #[error(transparent)]
+    Pods(#[from] pods::Error),
+}
+
+impl Error {
+    pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Io { doing, path: path.into(), source }
+    }
+}
+
+fn list(places: &[PathBuf]) -> String {
+    places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Makes a folder that only root may look into, with those above it.
+pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| Error::io("making the folder", path, source))
+}
+
+pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
+    let folders = ["pods", "shims", "netns"].map(|name| config.state.join(name));
+    for dir in folders.iter().chain([&config.root, &config.root.join("pods")]) {
+        make_dir(dir)?;
+    }
+    let lock = lock(&config.state)?;
+    let store = Store::open(&config.root)?;
+    let registry = registry(config)?;
+    let images = Images::open(images::Config::new(config.root.join("images")), registry)?;
+    let layout = Layout::detect().map_err(|e| Error::io("reading the cgroups of", "/proc", e))?;
+    let systemd_cgroups = systemd_cgroups(config, &layout);
+    let node = node::node(&layout);
+    let host = Host {
+        root: config.root.clone(),
+        state: config.state.clone(),
+        cgroup_parent: Path::new("/").join(&config.cgroups.parent),
+        handlers: handlers(config, &node, &layout)?,
+        layout,
+        systemd_cgroups,
+        default_handler: config.default_handler.clone(),
+        pause_image: Some(config.images.pause_image.clone()).filter(|image| !image.is_empty()),
+        pause_rootfs: pause_rootfs(config)?,
+        images: images.clone(),
+        cni: cni(config),
+        bridge: bridge(config)?,
+        node: node.clone(),
+        boot: node::boot(),
+        shim_deadline: config.shim_deadline.0,
+        store: store.clone(),
+    };
+    let facts = Facts {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        systemd_cgroups,
+        config: format!("{config:?}"),
+    };
+    Ok(Daemon { pods: Pods::new(host), images, store, facts, _lock: lock })
+}
+
+fn lock(state: &Path) -> Result<fs::File, Error> {
+    let path = state.join("podbayd.lock");
+    let file = fs::File::create(&path).map_err(|e| Error::io("opening", &path, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::StateInUse(state.to_owned())),
+        Err(fs::TryLockError::Error(source)) => Err(Error::io("locking", path, source)),
+    }
+}
+
+fn registry(config: &Config) -> Result<Registry, Error> {
+    Ok(Registry::new(registry::Config {
+        hosts_dirs: config.images.hosts_dirs.clone(),
+        progress_timeout: config.images.progress_deadline.0,
+        ..registry::Config::default()
+    })?)
+}
+
+fn cni(config: &Config) -> cni::Cni {
+    cni::Cni::new(cni::Config {
+        conf_dir: config.network.conf_dir.clone(),
+        bin_dirs: config.network.bin_dirs.clone(),
+        cache_dir: config.network.cache_dir.clone(),
+        deadline: config.network.deadline.0,
+    })
+}
+
+fn bridge(config: &Config) -> Result<Option<network::Bridge>, Error> {
+    if config.network.fallback == Fallback::None {
+        return Ok(None);
+    }
+    let bridge = &config.network.bridge;
+    let subnets = bridge.subnets.iter().map(|text| text.parse().map_err(Error::BadSubnet));
+    Ok(Some(network::Bridge::new(network::Config {
+        bridge: bridge.name.clone(),
+        subnets: subnets.collect::<Result<_, _>>()?,
+        ..network::Config::new(config.root.join("network"))
+    })?))
+}
+
+/// The handlers whose runtimes are there; the default one's must be.
+fn handlers(
+    config: &Config,
+    node: &oci::Node,
+    layout: &Layout,
+) -> Result<BTreeMap<String, Handler>, Error> {
+    let shim = own(&config.shim, "podbay-shim")?;
+    let shims = Shims::new(shim, config.state.join("shims"));
+    let pause: Arc<dyn Controller> = Arc::new(Pause::new(shims, node.clone(), layout.clone(), config.shim_deadline.0));
+    let mut handlers = BTreeMap::new();
+    for (name, handler) in &config.handlers {
+        let runtime = match handler.runtime.as_str() {
+            "" => Some(String::new()),
+            runtime => find::program(runtime).map(|path| path.display().to_string()),
+        };
+        match (runtime, handler.controller) {
+            (Some(runtime), config::Controller::Pause) => {
+                handlers.insert(name.clone(), Handler { controller: Arc::clone(&pause), runtime });
+            }
+            (None, _) if *name == config.default_handler => {
+                let runtime = handler.runtime.clone();
+                return Err(Error::NoDefaultRuntime { name: name.clone(), runtime });
+            }
+            (None, _) => tracing::info!(handler = name, runtime = handler.runtime, "not offered: its runtime is not here"),
+        }
+    }
+    Ok(handlers)
+}
+
+fn own(configured: &Path, name: &'static str) -> Result<PathBuf, Error> {
+    find::own(configured, name).map_err(|places| Error::NoProgram { name, places })
+}
+
+/// The root filesystem of the built-in pause: the program, and the places where things are mounted.
+/// All pods share it, and see it read-only.
+fn pause_rootfs(config: &Config) -> Result<PathBuf, Error> {
+    let program = own(&config.pause, "podbay-pause")?;
+    let rootfs = config.root.join("pause");
+    for name in ["dev", "etc", "proc", "sys", "tmp"] {
+        make_dir(&rootfs.join(name))?;
+    }
+    let (half, whole) = (rootfs.join(".pause"), rootfs.join("pause"));
+    let copied = fs::copy(&program, &half)
+        .and_then(|_| fs::set_permissions(&half, fs::Permissions::from_mode(0o555)))
+        .and_then(|()| fs::set_permissions(&rootfs, fs::Permissions::from_mode(0o755)))
+        .and_then(|()| fs::rename(&half, &whole));
+    copied.map_err(|source| Error::io("installing the pause program at", &whole, source))?;
+    Ok(rootfs)
+}
+
+/// The kubelet is told to use systemd's driver only where systemd is there to serve it.
+fn systemd_cgroups(config: &Config, layout: &Layout) -> bool {
+    match config.cgroups.driver {
+        CgroupDriver::Systemd => true,
+        CgroupDriver::Cgroupfs => false,
+        CgroupDriver::Auto => layout.is_v2() && Path::new("/run/systemd/system").is_dir(),
+    }
+}

@@ -1,0 +1,118 @@
+//! Serves until it is asked to end, and then drains.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use config::Config;
+use cri::{AdminService, ImageService, RuntimeService};
+use cri_proto::{
+    MAX_MESSAGE,
+    admin::admin_server::AdminServer,
+    v1::{image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer},
+};
+use sd_notify::NotifyState;
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+
+use crate::build::{self, Daemon, Error};
+
+/// How long operations that are under way may take to end when podbayd does. What is not done by
+/// then is taken up at the next start, from its record.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Root and the group of the socket may call: who can call is root on this machine.
+const SOCKET_MODE: u32 = 0o660;
+
+pub(crate) async fn serve(config: Config) -> Result<(), Error> {
+    let begun = Instant::now();
+    let daemon = build::build(&config).await?;
+    let listener = listen(&config.socket)?;
+    daemon.pods.recover().await?;
+    let ended = ended()?;
+    let routes = Server::builder()
+        .add_service(runtime(&daemon))
+        .add_service(images(&daemon))
+        .add_service(admin(&daemon));
+    tracing::info!(socket = %config.socket.display(), ms = begun.elapsed().as_millis(), "serving");
+    tell(&[NotifyState::Ready]);
+    routes
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), ended)
+        .await
+        .map_err(|source| Error::Serve { source })?;
+    drain(&config, &daemon).await;
+    Ok(())
+}
+
+fn runtime(daemon: &Daemon) -> RuntimeServiceServer<RuntimeService> {
+    let service =
+        RuntimeService::new(daemon.pods.clone(), daemon.images.clone(), daemon.facts.clone());
+    RuntimeServiceServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE)
+}
+
+fn images(daemon: &Daemon) -> ImageServiceServer<ImageService> {
+    ImageServiceServer::new(ImageService::new(daemon.images.clone()))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE)
+}
+
+fn admin(daemon: &Daemon) -> AdminServer<AdminService> {
+    AdminServer::new(AdminService::new(daemon.images.clone(), daemon.store.clone()))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE)
+}
+
+/// A socket that nobody answers at is one that a killed podbayd has left.
+fn listen(path: &Path) -> Result<UnixListener, Error> {
+    if let Some(dir) = path.parent() {
+        build::make_dir(dir)?;
+    }
+    if UnixStream::connect(path).is_ok() {
+        return Err(Error::SocketInUse(path.to_owned()));
+    }
+    let _ = fs::remove_file(path);
+    let listener = UnixListener::bind(path).map_err(|e| Error::io("listening at", path, e))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
+        .map_err(|e| Error::io("restricting", path, e))?;
+    Ok(listener)
+}
+
+/// Comes to its end when podbayd is asked to.
+fn ended() -> Result<impl Future<Output = ()>, Error> {
+    let signals = |kind| signal(kind).map_err(|e| Error::io("waiting for", "signals", e));
+    let (mut term, mut int) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+async fn drain(config: &Config, daemon: &Daemon) {
+    tell(&[NotifyState::Stopping]);
+    let _ = fs::remove_file(&config.socket);
+    if !daemon.pods.drained(DRAIN).await {
+        tracing::warn!("operations are still under way; they will be taken up at the next start");
+    }
+    if config.network.bridge.remove_on_exit && daemon.pods.pods().is_empty() {
+        daemon.pods.remove_bridge().await;
+    }
+    tracing::info!("ended; pods go on running");
+}
+
+/// Tells systemd, if it is systemd that has started us.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd could not be told");
+    }
+}

@@ -1,0 +1,137 @@
+//! How each step of a container is made, and unmade.
+
+use std::{fs, io::ErrorKind};
+
+use names::Class;
+use shim_api::CreateTask;
+
+use crate::{
+    Error,
+    container::{ContainerRecord, ContainerStep},
+    error::Context,
+    host::World,
+    owner::Turn,
+    pod::PodRecord,
+    spec,
+    step::{Owned, Phase},
+};
+
+/// One container, while somebody makes or unmakes it.
+pub(crate) struct ContainerWork<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) pod: &'a PodRecord,
+    pub(crate) turn: Turn<'a, ContainerRecord>,
+    /// A process in the pid namespace that it is to share, if it is another container's.
+    pub(crate) pid_target: Option<u32>,
+}
+
+#[async_trait::async_trait]
+impl Owned for ContainerWork<'_> {
+    type Step = ContainerStep;
+
+    fn phase(&self) -> Phase<ContainerStep> {
+        self.turn.phase
+    }
+
+    async fn save(&mut self, phase: Phase<ContainerStep>) -> Result<(), Error> {
+        self.turn.phase = phase;
+        self.turn.show();
+        Ok(self.world.container_records.put(self.turn.id.as_str(), &self.turn).await?)
+    }
+
+    async fn make(&mut self, step: ContainerStep) -> Result<(), Error> {
+        match step {
+            // The record itself is there: every step's intent is written to it first.
+            ContainerStep::Record => Ok(()),
+            ContainerStep::Bundle => self.make_bundle(),
+            ContainerStep::Rootfs => self.make_rootfs().await,
+            ContainerStep::Task => self.make_task().await,
+        }
+    }
+
+    async fn unmake(&mut self, step: ContainerStep) -> Result<(), Error> {
+        match step {
+            ContainerStep::Task => self.unmake_task().await,
+            ContainerStep::Rootfs => self.unmake_rootfs().await,
+            ContainerStep::Bundle => self.unmake_bundle(),
+            ContainerStep::Record => Ok(()),
+        }
+    }
+
+    async fn forget(&mut self) -> Result<(), Error> {
+        Ok(self.world.container_records.erase(self.turn.id.as_str()).await?)
+    }
+}
+
+impl ContainerWork<'_> {
+    fn make_bundle(&mut self) -> Result<(), Error> {
+        let bundle = &self.turn.bundle;
+        fs::create_dir_all(bundle.join("rootfs")).on("making the folder", bundle)?;
+        // The kubelet makes the pod's log folder, and expects what is below it to be made.
+        match self.turn.log.as_deref().and_then(|log| log.parent()) {
+            Some(folder) => fs::create_dir_all(folder).on("making the log folder", folder),
+            None => Ok(()),
+        }
+    }
+
+    fn unmake_bundle(&mut self) -> Result<(), Error> {
+        match fs::remove_dir_all(&self.turn.bundle) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).on("removing", &self.turn.bundle)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn make_rootfs(&mut self) -> Result<(), Error> {
+        let target = self.turn.bundle.join("rootfs");
+        let access = images::Access::Writable;
+        Ok(self.world.host.images.mount(&self.turn.image, &self.turn.id, &target, access).await?)
+    }
+
+    async fn unmake_rootfs(&mut self) -> Result<(), Error> {
+        let target = self.turn.bundle.join("rootfs");
+        Ok(self.world.host.images.unmount(&self.turn.id, &target).await?)
+    }
+
+    async fn make_task(&mut self) -> Result<(), Error> {
+        let user = spec::user(&self.world.host, &self.turn)?;
+        self.turn.user = Some(user.clone().into());
+        let mut config =
+            spec::config(&self.world.host, self.pod, &self.turn, user, self.pid_target)?;
+        if self.turn.runtime.is_empty() {
+            oci::for_libcontainer(&mut config.spec);
+        }
+        for warning in &config.warnings {
+            tracing::warn!(container = %self.turn.id, %warning, "left out");
+        }
+        let file = self.turn.bundle.join("config.json");
+        fs::write(&file, oci::to_json(&config.spec)).on("writing", &file)?;
+        let plan = &self.turn.plan;
+        let task = CreateTask {
+            id: self.turn.id.to_string(),
+            bundle: self.turn.bundle.clone(),
+            runtime: self.turn.runtime.clone(),
+            log: self.turn.log.clone(),
+            terminal: plan.tty,
+            stdin: plan.stdin,
+            stdin_once: plan.stdin_once,
+            no_pivot: false,
+            systemd_cgroup: self.world.host.systemd_cgroups,
+        };
+        let shim = self.world.shim(self.pod)?;
+        shim.create(task, self.world.host.shim_deadline).await?;
+        Ok(())
+    }
+
+    /// A shim that is gone took its tasks with it, but for what still runs in their cgroups.
+    async fn unmake_task(&mut self) -> Result<(), Error> {
+        if let Ok(shim) = self.world.shim(self.pod) {
+            match shim.delete(self.turn.id.as_str(), self.world.host.shim_deadline).await {
+                Err(error) if error.class() != Class::Unavailable => return Err(error.into()),
+                _ => {}
+            }
+        }
+        self.world.unmake_cgroup(&self.turn.cgroup).await
+    }
+}

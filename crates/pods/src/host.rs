@@ -1,0 +1,157 @@
+//! What pods and containers are made with: the other rooms, and where things are on this machine.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use controllers::Controller;
+use images::Images;
+use names::{ContainerId, Nanos, PodId};
+use shim_api::Shim;
+use store::Records;
+use sys::cgroup::Layout;
+
+use crate::{
+    Error, container::ContainerRecord,
+    names::Names,
+    plan::PodName, pod::PodRecord,
+};
+
+/// What the daemon gives to the pods.
+pub struct Host {
+    /// Folders: on disk, and for this boot.
+    pub root: PathBuf,
+    pub state: PathBuf,
+    /// The cgroup of pods that come without a parent: `/podbay`.
+    pub cgroup_parent: PathBuf,
+    pub layout: Layout,
+    pub systemd_cgroups: bool,
+    pub handlers: BTreeMap<String, Handler>,
+    pub default_handler: String,
+    /// The image of the pause container; none for the built-in.
+    pub pause_image: Option<String>,
+    /// The root filesystem of the built-in pause: the same for all pods, and read-only.
+    pub pause_rootfs: PathBuf,
+    pub images: Images,
+    pub cni: cni::Cni,
+    /// The built-in network, where it stands in for a missing CNI configuration.
+    pub bridge: Option<network::Bridge>,
+    /// What this machine and this process can give a container.
+    pub node: oci::Node,
+    /// The id of this boot: what was made in another is gone.
+    pub boot: String,
+    /// How long a call to a shim may take beyond what the call itself asks for.
+    pub shim_deadline: Duration,
+    pub store: store::Store,
+}
+
+/// What a CRI runtime handler stands for here.
+#[derive(Clone)]
+pub struct Handler {
+    pub controller: Arc<dyn Controller>,
+    /// A runc-like program; empty for the built-in runtime.
+    pub runtime: String,
+}
+
+/// The host, and what is shared by all that is made on it.
+pub(crate) struct World {
+    pub host: Host,
+    pub pod_records: Records<PodRecord>,
+    pub container_records: Records<ContainerRecord>,
+    pub pod_names: Names<PodName, PodId>,
+    pub container_names: Names<(PodId, String, u32), ContainerId>,
+}
+
+impl World {
+    pub(crate) fn new(host: Host) -> Self {
+        Self {
+            pod_records: host.store.records("pods", crate::pod::RECORD_VERSION),
+            container_records: host.store.records("containers", crate::container::RECORD_VERSION),
+            pod_names: Names::default(),
+            container_names: Names::default(),
+            host,
+        }
+    }
+
+    /// The handler of this name; the empty name is the default one's. Gives its name too.
+    pub(crate) fn handler(&self, name: &str) -> Result<(String, &Handler), Error> {
+        let name = if name.is_empty() { &self.host.default_handler } else { name };
+        match self.host.handlers.get(name) {
+            Some(handler) => Ok((name.to_owned(), handler)),
+            None => Err(Error::UnknownHandler {
+                name: name.to_owned(),
+                offered: self.host.handlers.keys().cloned().collect(),
+            }),
+        }
+    }
+
+    /// The controller of a pod that exists. Should its handler be gone from the configuration, the
+    /// default one's controller serves: all that are configured today are of one kind.
+    pub(crate) fn controller(&self, pod: &PodRecord) -> Result<Arc<dyn Controller>, Error> {
+        let found = self.handler(&pod.handler).or_else(|_| self.handler(""));
+        found.map(|(_, handler)| Arc::clone(&handler.controller))
+    }
+
+    /// Where containers of the pod are run.
+    pub(crate) fn shim(&self, pod: &PodRecord) -> Result<Shim, Error> {
+        match pod.started.as_ref().map(|started| &started.address) {
+            Some(controllers::TaskAddress::Unix(socket)) => Ok(Shim::new(socket.clone())),
+            None => Err(Error::precondition(format!("pod {} does not run", pod.id.short()))),
+        }
+    }
+
+    pub(crate) fn state_dir(&self, pod: &PodId) -> PathBuf {
+        self.host.state.join("pods").join(pod.as_str())
+    }
+
+    pub(crate) fn root_dir(&self, pod: &PodId) -> PathBuf {
+        self.host.root.join("pods").join(pod.as_str())
+    }
+
+    /// Removes a cgroup, and kills what a supervisor that was killed has left in it.
+    pub(crate) async fn unmake_cgroup(&self, path: &Path) -> Result<(), Error> {
+        let group = self.cgroup(path)?;
+        // Waiting for processes to go is a matter of polling on cgroup v1.
+        let unmade = tokio::task::spawn_blocking(move || group.kill().and_then(|()| group.remove()));
+        let result = unmade.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()));
+        crate::error::Context::on(result, "removing the cgroup", path)
+    }
+
+    /// The image of the sandbox, pulled if it is not here. It is kept when space is wanted.
+    pub(crate) async fn ensure_image(&self, name: &str) -> Result<names::Digest, Error> {
+        if let Some(image) = self.host.images.find(name) {
+            return Ok(image.id.clone());
+        }
+        let reference = name.parse().map_err(|bad: names::BadReference| {
+            Error::rejected("images.pause_image", bad.to_string())
+        })?;
+        let id = self.host.images.pull(&reference, None, None).await?;
+        self.host.images.pin(id.as_str()).await?;
+        Ok(id)
+    }
+
+    pub(crate) fn cgroup(&self, path: &Path) -> Result<sys::cgroup::Cgroup, Error> {
+        crate::error::Context::on(
+            sys::cgroup::Cgroup::new(&self.host.layout, path),
+            "naming the cgroup",
+            path,
+        )
+    }
+}
+
+/// Now.
+pub(crate) fn now() -> Nanos {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Nanos::try_from(since.as_nanos()).unwrap_or(Nanos::MAX)
+}
+
+/// 32 random bytes, for an id.
+pub(crate) fn random() -> Result<[u8; 32], Error> {
+    let mut bytes = [0; 32];
+    let drawn = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    crate::error::Context::on(drawn, "drawing an id from", "getrandom(2)")?;
+    Ok(bytes)
+}

@@ -1,0 +1,255 @@
+//! How each step of a pod is made, and unmade.
+
+use std::time::Duration;
+
+use controllers::{Place, Program, Sandbox, Seccomp};
+
+use crate::{
+    Error,
+    error::Context,
+    files::{self, Files},
+    host::World,
+    network,
+    owner::Turn,
+    plan::{Profile, Sharing},
+    pod::{Network, PodRecord, PodStep},
+    step::{Owned, Phase},
+};
+
+/// One pod, while somebody makes or unmakes it.
+pub(crate) struct PodWork<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) turn: Turn<'a, PodRecord>,
+}
+
+#[async_trait::async_trait]
+impl Owned for PodWork<'_> {
+    type Step = PodStep;
+
+    fn phase(&self) -> Phase<PodStep> {
+        self.turn.phase
+    }
+
+    async fn save(&mut self, phase: Phase<PodStep>) -> Result<(), Error> {
+        self.turn.phase = phase;
+        self.turn.show();
+        self.record().await
+    }
+
+    async fn make(&mut self, step: PodStep) -> Result<(), Error> {
+        match step {
+            // The record itself is there: every step's intent is written to it first.
+            PodStep::Record => Ok(()),
+            PodStep::Files => Files(&self.turn).make(),
+            PodStep::Image => self.make_image().await,
+            PodStep::Cgroup => self.make_cgroup(),
+            PodStep::Netns => self.make_netns(),
+            PodStep::Network => self.make_network().await,
+            PodStep::Create => self.create().await,
+            PodStep::Start => self.start().await,
+        }
+    }
+
+    async fn unmake(&mut self, step: PodStep) -> Result<(), Error> {
+        match step {
+            PodStep::Start => self.stop().await,
+            PodStep::Create => self.shut_down().await,
+            PodStep::Network => self.unmake_network().await,
+            PodStep::Netns => self.unmake_netns(),
+            PodStep::Cgroup => self.unmake_cgroup().await,
+            PodStep::Image => self.unmake_image().await,
+            PodStep::Files => Files(&self.turn).unmake(),
+            PodStep::Record => Ok(()),
+        }
+    }
+
+    async fn forget(&mut self) -> Result<(), Error> {
+        Ok(self.world.pod_records.erase(self.turn.id.as_str()).await?)
+    }
+}
+
+impl PodWork<'_> {
+    /// Makes what the record holds durable, in the phase that it has.
+    async fn record(&self) -> Result<(), Error> {
+        Ok(self.world.pod_records.put(self.turn.id.as_str(), &self.turn).await?)
+    }
+
+    async fn make_image(&mut self) -> Result<(), Error> {
+        let Some(image) = &self.world.host.pause_image else { return Ok(()) };
+        let id = self.world.ensure_image(image).await?;
+        let target = self.turn.state_dir.join("pause").join("rootfs");
+        std::fs::create_dir_all(&target).on("making the folder", &target)?;
+        let owner = crate::lease(&self.turn.id);
+        Ok(self.world.host.images.mount(&id, &owner, &target, images::Access::ReadOnly).await?)
+    }
+
+    async fn unmake_image(&mut self) -> Result<(), Error> {
+        let target = self.turn.state_dir.join("pause").join("rootfs");
+        let owner = crate::lease(&self.turn.id);
+        Ok(self.world.host.images.unmount(&owner, &target).await?)
+    }
+
+    fn make_cgroup(&mut self) -> Result<(), Error> {
+        if !self.turn.owns_cgroup {
+            return Ok(());
+        }
+        let group = self.world.cgroup(&self.turn.cgroup)?;
+        group.make().on("making the cgroup", &self.turn.cgroup)?;
+        let limits = crate::limits::of(&self.turn.plan.resources);
+        let (limits, _) = crate::limits::clip(&self.world.host.layout, limits);
+        group.apply(&limits).on("limiting the cgroup", &self.turn.cgroup)
+    }
+
+    async fn unmake_cgroup(&mut self) -> Result<(), Error> {
+        if !self.turn.owns_cgroup {
+            return Ok(());
+        }
+        self.world.unmake_cgroup(&self.turn.cgroup).await
+    }
+
+    fn make_netns(&mut self) -> Result<(), Error> {
+        let Some(path) = &self.turn.netns else { return Ok(()) };
+        let sysctls = network::sysctls(&self.turn.plan.sysctls);
+        let sysctls: Vec<_> = sysctls.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        sys::netns::make(path, &sysctls).on("making the network namespace", path)
+    }
+
+    fn unmake_netns(&mut self) -> Result<(), Error> {
+        let Some(path) = &self.turn.netns else { return Ok(()) };
+        sys::netns::unmake(path).on("removing the network namespace", path)
+    }
+
+    /// What is asked of the network is recorded before it is asked, and what it answered after.
+    async fn make_network(&mut self) -> Result<(), Error> {
+        let Some(netns) = self.turn.netns.clone() else { return Ok(()) };
+        self.turn.network = network::plan(&self.world.host, &self.turn, &netns).await?;
+        self.record().await?;
+        match self.turn.network.clone() {
+            Network::Host => {}
+            Network::Cni(mut attachments) => {
+                for attachment in &mut attachments {
+                    attachment.result = Some(self.world.host.cni.add(attachment).await?);
+                    self.turn.addresses.extend(attachment.pod_ips()?);
+                }
+                self.turn.network = Network::Cni(attachments);
+            }
+            Network::Bridge(lease) => {
+                self.bridge()?.attach(&self.turn.id, &netns, &lease).await?;
+                self.turn.addresses = lease.addresses.iter().map(|address| address.ip).collect();
+            }
+        }
+        self.record().await?;
+        Files(&self.turn).write_hosts()
+    }
+
+    async fn unmake_network(&mut self) -> Result<(), Error> {
+        match self.turn.network.clone() {
+            Network::Host => {}
+            Network::Cni(attachments) => {
+                for attachment in attachments.iter().rev() {
+                    self.world.host.cni.del(attachment).await?;
+                }
+            }
+            Network::Bridge(lease) => {
+                self.bridge()?.detach(&self.turn.id, &lease).await?;
+            }
+        }
+        // The addresses are no longer the pod's, but a stopped pod still tells which it had.
+        self.turn.network = Network::Host;
+        Ok(())
+    }
+
+    fn bridge(&self) -> Result<&::network::Bridge, Error> {
+        self.world.host.bridge.as_ref().ok_or_else(|| {
+            Error::precondition("the pod is on the built-in bridge, and `network.fallback` is off")
+        })
+    }
+
+    async fn create(&mut self) -> Result<(), Error> {
+        let controller = self.world.controller(&self.turn)?;
+        Ok(controller.create(&self.sandbox()?).await?)
+    }
+
+    async fn start(&mut self) -> Result<(), Error> {
+        let controller = self.world.controller(&self.turn)?;
+        self.turn.started = Some(controller.start(&self.turn.id).await?);
+        Ok(())
+    }
+
+    async fn stop(&mut self) -> Result<(), Error> {
+        let controller = self.world.controller(&self.turn)?;
+        Ok(controller.stop(&self.turn.id, Duration::ZERO).await?)
+    }
+
+    async fn shut_down(&mut self) -> Result<(), Error> {
+        let controller = self.world.controller(&self.turn)?;
+        Ok(controller.shutdown(&place(&self.turn)).await?)
+    }
+
+    fn sandbox(&self) -> Result<Sandbox, Error> {
+        let pod: &PodRecord = &self.turn;
+        let (plan, security) = (&pod.plan, &pod.plan.security);
+        let (_, handler) = self.world.handler(&pod.handler)?;
+        Ok(Sandbox {
+            place: place(pod),
+            name: plan.name.name.clone(),
+            namespace: plan.name.namespace.clone(),
+            uid: plan.name.uid.clone(),
+            hostname: files::hostname(pod),
+            netns: pod.netns.clone(),
+            host_ipc: plan.namespaces.ipc == Sharing::Node,
+            host_pid: plan.namespaces.pid == Sharing::Node,
+            shm: Files(pod).own_shm(),
+            // Those of the network were set when its namespace was made.
+            sysctls: network::of_others(&plan.sysctls),
+            user: security.run_as_user.map(id).transpose()?,
+            group: security.run_as_group.map(id).transpose()?,
+            groups: security.supplemental_groups.iter().map(|it| id(*it)).collect::<Result<_, _>>()?,
+            privileged: security.privileged,
+            seccomp: seccomp(&security.seccomp)?,
+            program: self.program()?,
+            runtime: handler.runtime.clone(),
+        })
+    }
+
+    fn program(&self) -> Result<Program, Error> {
+        let host = &self.world.host;
+        let Some(image) = &host.pause_image else {
+            let rootfs = host.pause_rootfs.clone();
+            return Ok(Program { rootfs, args: vec!["/pause".into()], env: Vec::new() });
+        };
+        let image = host.images.find(image).ok_or_else(|| {
+            Error::precondition(format!("the pause image {image} has been removed"))
+        })?;
+        let mut args = image.config.entrypoint.clone();
+        args.extend(image.config.cmd.iter().cloned());
+        let rootfs = self.turn.state_dir.join("pause").join("rootfs");
+        Ok(Program { rootfs, args, env: image.config.env.clone() })
+    }
+}
+
+fn place(pod: &PodRecord) -> Place {
+    Place { id: pod.id.clone(), dir: pod.state_dir.clone(), cgroup: pod.cgroup.clone() }
+}
+
+fn id(id: i64) -> Result<u32, Error> {
+    u32::try_from(id).map_err(|_| Error::rejected("security_context", format!("{id} is not an id")))
+}
+
+/// A local profile is read when it is needed, as the kubelet's users expect.
+pub(crate) fn seccomp(profile: &Profile) -> Result<Seccomp, Error> {
+    Ok(match profile {
+        Profile::Unconfined => Seccomp::Unconfined,
+        Profile::RuntimeDefault => Seccomp::RuntimeDefault,
+        Profile::Localhost(path) => {
+            let file = std::path::Path::new(path);
+            if !file.is_file() {
+                return Err(Error::rejected(
+                    "security_context.seccomp",
+                    format!("there is no profile file {path}"),
+                ));
+            }
+            Seccomp::Profile(std::fs::read(file).on("reading the seccomp profile", file)?)
+        }
+    })
+}

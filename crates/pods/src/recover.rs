@@ -1,0 +1,245 @@
+//! After a start of the daemon: what is in the records is made true again.
+//!
+//! What was being made is unmade, what was being unmade is unmade further; pods and containers that
+//! may live are asked for, and watched again. Records are shown at once, as they were; each is
+//! brought up to date on a task of its own, so that one supervisor that hangs holds up nobody else.
+
+use std::{collections::HashSet, fs, sync::Arc, time::Duration};
+
+use controllers::Status;
+use names::{Class, PodId};
+
+use crate::{
+    Error, Pods,
+    container::{ContainerRecord, Death, Life},
+    container_steps::ContainerWork,
+    containers::name_of,
+    error::Context,
+    host::now,
+    owner::Owner,
+    pod::{PodRecord, PodStep},
+    pod_steps::PodWork,
+    step::{self, Phase},
+};
+
+/// How long a supervisor may take to say how things stand. Its pod is shown as recorded until then.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Pods {
+    /// Reads the records, shows what they say, and sets about making them true. Returns when the
+    /// records are read; the rest goes on by itself.
+    pub async fn recover(&self) -> Result<(), Error> {
+        let pods = self.inner.world.pod_records.scan().await?;
+        let containers = self.inner.world.container_records.scan().await?;
+        let known: HashSet<PodId> = pods.iter().map(|(_, pod)| pod.id.clone()).collect();
+        let mut owners = Vec::new();
+        for (_, record) in pods {
+            owners.push(self.readmit_pod(record));
+        }
+        for (_, record) in containers {
+            if known.contains(&record.pod) {
+                self.readmit_container(record);
+            } else {
+                // Its pod's record is in the quarantine: what it owned goes when that is removed.
+                tracing::error!(container = %record.id, pod = %record.pod, "its pod's record cannot be read");
+            }
+        }
+        for owner in owners {
+            let this = self.clone();
+            self.inner.tasks.spawn(async move { this.recover_pod(owner).await });
+        }
+        self.sweep(&known).await;
+        Ok(())
+    }
+
+    fn readmit_pod(&self, record: PodRecord) -> Arc<Owner<PodRecord>> {
+        let id = record.id.clone();
+        if let Err(by) = self.inner.world.pod_names.reserve(&record.plan.name, &id) {
+            tracing::error!(pod = %id, %by, "two pods have one name");
+        }
+        let owner = Owner::new(record);
+        self.add_pod(&id, &owner);
+        owner
+    }
+
+    fn readmit_container(&self, record: ContainerRecord) {
+        let id = record.id.clone();
+        if let Err(by) = self.inner.world.container_names.reserve(&name_of(&record), &id) {
+            tracing::error!(container = %id, %by, "two containers of a pod have one name");
+        }
+        self.add_container(&id, &Owner::new(record));
+    }
+
+    /// One pod and its containers. What is half made of the containers goes first, since it may use
+    /// what is half made of the pod.
+    async fn recover_pod(&self, owner: Arc<Owner<PodRecord>>) {
+        let id = owner.snapshot().id.clone();
+        let mut turn = owner.turn().await;
+        let rebooted = turn.boot != self.inner.world.host.boot;
+        for container in self.containers_of(&id) {
+            self.recover_container(&turn, &container, rebooted).await;
+        }
+        match turn.phase {
+            Phase::Making(_) => {
+                let name = turn.plan.name.clone();
+                let mut work = PodWork { world: &self.inner.world, turn };
+                match step::unmake(&mut work, None).await {
+                    Ok(()) => {
+                        self.drop_pod(&id);
+                        self.inner.world.pod_names.release(&name, &id);
+                        tracing::info!(pod = %id, "a pod that was being made when the daemon died was undone");
+                    }
+                    Err(error) => keep(&id, &error),
+                }
+            }
+            // A Stop or a Remove was under way. Both will be asked for again; what a Stop frees is
+            // freed now, for others to have.
+            Phase::Unmaking(_) => {
+                let mut work = PodWork { world: &self.inner.world, turn };
+                if let Err(error) = step::unmake(&mut work, Some(PodStep::STOPPED)).await {
+                    keep(&id, &error);
+                }
+            }
+            Phase::Rests(_) => {}
+            Phase::Made if rebooted => {
+                turn.exited.get_or_insert(controllers::Exit { code: 255, at: now() });
+                let mut work = PodWork { world: &self.inner.world, turn };
+                if let Err(error) = step::unmake(&mut work, Some(PodStep::STOPPED)).await {
+                    keep(&id, &error);
+                }
+            }
+            Phase::Made => {
+                drop(turn);
+                self.ask_pod(owner).await;
+            }
+        }
+    }
+
+    /// Whether the sandbox of a pod that was ready still runs.
+    async fn ask_pod(&self, owner: Arc<Owner<PodRecord>>) {
+        let record = owner.snapshot();
+        if record.exited.is_some() {
+            return;
+        }
+        let Ok(controller) = self.inner.world.controller(&record) else { return };
+        let asked = tokio::time::timeout(PATIENCE, controller.status(&record.id)).await;
+        match asked {
+            Ok(Ok(Status::Running)) | Err(_) => {}
+            Ok(Ok(status)) => tracing::warn!(pod = %record.id, ?status, "the sandbox ended meanwhile"),
+            Ok(Err(error)) => tracing::warn!(pod = %record.id, %error, "the sandbox does not answer"),
+        }
+        // The watch finds out the same, and tells it in the record.
+        self.watch_pod(owner);
+    }
+
+    async fn recover_container(
+        &self,
+        pod: &PodRecord,
+        container: &Arc<Owner<ContainerRecord>>,
+        rebooted: bool,
+    ) {
+        let turn = container.turn().await;
+        let id = turn.id.clone();
+        if let Phase::Making(_) = turn.phase {
+            let name = name_of(&turn);
+            let mut work = ContainerWork { world: &self.inner.world, pod, turn, pid_target: None };
+            match step::unmake(&mut work, None).await {
+                Ok(()) => self.drop_container(&id, &name),
+                Err(error) => tracing::error!(container = %id, error = error.chain(), "what was half made of it cannot be undone yet"),
+            }
+            return;
+        }
+        let over = turn.life.is_over();
+        drop(turn);
+        if over {
+            return;
+        }
+        if rebooted {
+            let message = "the machine went down";
+            return self.died(container, Death::unseen(now(), message)).await;
+        }
+        self.ask_container(pod, container).await;
+    }
+
+    /// Whether a container that had not ended still has not, and whether it was started in the
+    /// moment before the daemon died.
+    async fn ask_container(&self, pod: &PodRecord, container: &Arc<Owner<ContainerRecord>>) {
+        let record = container.snapshot();
+        let answer = match self.inner.world.shim(pod) {
+            Ok(shim) => shim.state(record.id.as_str(), PATIENCE).await,
+            Err(error) => {
+                tracing::debug!(container = %record.id, %error, "its pod does not run");
+                return self.died(container, self.last_word(&record)).await;
+            }
+        };
+        match answer {
+            Ok(state) => match (state.status, state.exit) {
+                (_, Some(exit)) => self.died(container, Death::seen(exit)).await,
+                (shim_api::Status::Running, _) if record.life == Life::Created => {
+                    self.was_started(container, state.pid).await;
+                    self.watch_container(Arc::clone(container));
+                }
+                _ => self.watch_container(Arc::clone(container)),
+            },
+            Err(error) if error.class() == Class::DeadlineExceeded => {
+                self.watch_container(Arc::clone(container));
+            }
+            Err(error) if error.class() == Class::NotFound => {
+                self.died(container, self.last_word(&record)).await;
+            }
+            Err(error) => {
+                let death = self.orphaned(&record, &error);
+                self.died(container, death).await;
+            }
+        }
+    }
+
+    fn last_word(&self, record: &ContainerRecord) -> Death {
+        let unseen = || Death::unseen(now(), "nobody saw it end");
+        self.recorded_exit(record).unwrap_or_else(unseen)
+    }
+
+    async fn was_started(&self, container: &Arc<Owner<ContainerRecord>>, pid: u32) {
+        let mut turn = container.turn().await;
+        turn.life = Life::Running { pid, started: now() };
+        if let Err(error) = self.inner.world.container_records.put(turn.id.as_str(), &turn).await {
+            tracing::error!(container = %turn.id, %error, "its start could not be recorded");
+        }
+        turn.show();
+    }
+
+    /// Frees what belongs to no record: what was reserved in the instant before its record would have
+    /// been written.
+    async fn sweep(&self, known: &HashSet<PodId>) {
+        let live: Vec<_> = known.iter().cloned().collect();
+        if let Some(bridge) = &self.inner.world.host.bridge {
+            match bridge.sweep(&live).await {
+                Ok(freed) if freed.is_empty() => {}
+                Ok(freed) => tracing::info!(?freed, "leases of no pod were freed"),
+                Err(error) => tracing::warn!(%error, "leases of no pod cannot be freed yet"),
+            }
+        }
+        for dir in [self.inner.world.host.state.join("pods"), self.inner.world.host.root.join("pods")] {
+            if let Err(error) = sweep_folders(&dir, known) {
+                tracing::warn!(error = error.chain(), "folders of no pod cannot be removed yet");
+            }
+        }
+    }
+}
+
+fn keep(id: &PodId, error: &Error) {
+    tracing::error!(pod = %id, error = error.chain(), "the pod cannot be undone yet; it is kept as not ready");
+}
+
+/// Folders without a record hold at the most what was made before the record was: nothing that runs.
+/// Those of quarantined records are left alone.
+fn sweep_folders(dir: &std::path::Path, known: &HashSet<PodId>) -> Result<(), Error> {
+    for entry in fs::read_dir(dir).on("reading", dir)?.flatten() {
+        let name = entry.file_name();
+        let id: Option<PodId> = name.to_str().and_then(|name| name.parse().ok());
+        if id.is_some_and(|id| !known.contains(&id)) {
+            tracing::warn!(folder = %entry.path().display(), "this folder belongs to no pod that is known");
+        }
+    }
+    Ok(())
+}

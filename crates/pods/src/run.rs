@@ -1,0 +1,193 @@
+//! Making, stopping and removing pods.
+
+use std::{sync::Arc, time::Duration};
+
+use names::PodId;
+use tokio::sync::RwLockReadGuard;
+
+use crate::{
+    Error, Pods,
+    host::{now, random},
+    owner::Owner,
+    plan::PodPlan,
+    pod::{Network, PodRecord, PodStep},
+    pod_steps::PodWork,
+    step::{self, Phase},
+};
+
+impl Pods {
+    /// Makes and starts a pod. A call with the name of a pod that is being made, or is ready, and with
+    /// the same plan, gets that pod; with another plan it is refused.
+    pub async fn run_pod(&self, plan: PodPlan) -> Result<PodId, Error> {
+        let this = self.clone();
+        self.to_the_end(async move { this.run(plan).await }).await
+    }
+
+    async fn run(&self, plan: PodPlan) -> Result<PodId, Error> {
+        self.check_pod(&plan)?;
+        let id = PodId::from_bytes(random()?);
+        loop {
+            let by = match self.inner.world.pod_names.reserve(&plan.name, &id) {
+                Ok(()) => break,
+                Err(by) => by,
+            };
+            if let Some(joined) = self.join(&plan, &by).await? {
+                return Ok(joined);
+            }
+        }
+        let made = self.make_pod(id.clone(), plan.clone()).await;
+        if made.is_err() && !self.knows_pod(&id) {
+            self.inner.world.pod_names.release(&plan.name, &id);
+        }
+        made
+    }
+
+    /// The pod that has the name, if it is the one that is asked for; none if it has just gone away.
+    async fn join(&self, plan: &PodPlan, by: &PodId) -> Result<Option<PodId>, Error> {
+        let taken = || Error::NameTaken { name: plan.name.to_string(), by: by.to_string() };
+        let Some(pod) = self.pod_owner(by) else {
+            // It is between its reservation and its record, or on its way out.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            return Ok(None);
+        };
+        if pod.snapshot().plan.fingerprint() != plan.fingerprint() {
+            return Err(taken());
+        }
+        let record = pod.hold().await;
+        match (record.is_ready(), self.knows_pod(by)) {
+            (true, _) => Ok(Some(by.clone())),
+            (false, true) => Err(taken()),
+            (false, false) => Ok(None),
+        }
+    }
+
+    async fn make_pod(&self, id: PodId, plan: PodPlan) -> Result<PodId, Error> {
+        let record = self.plan_pod(id.clone(), plan)?;
+        let owner = Owner::new(record);
+        self.add_pod(&id, &owner);
+        let mut work = PodWork { world: &self.inner.world, turn: owner.turn().await };
+        if let Err(failed) = step::make_all(&mut work).await {
+            return Err(self.failed(&id, work, failed));
+        }
+        drop(work);
+        self.watch_pod(owner);
+        Ok(id)
+    }
+
+    fn failed(&self, id: &PodId, work: PodWork<'_>, failed: step::Failed) -> Error {
+        match failed.stuck {
+            None => self.drop_pod(id),
+            Some(stuck) => {
+                let why = stuck.chain();
+                tracing::error!(pod = %id, why, "a pod that failed cannot be undone yet; it is kept as not ready");
+                work.turn.show();
+            }
+        }
+        failed.cause
+    }
+
+    /// Everything that can be decided, or refused, before anything is made.
+    fn plan_pod(&self, id: PodId, plan: PodPlan) -> Result<PodRecord, Error> {
+        let world = &self.inner.world;
+        let (handler, _) = world.handler(&plan.handler)?;
+        let own_cgroup = plan.cgroup_parent.is_none();
+        let own = || world.host.cgroup_parent.join(id.as_str());
+        let netns = world.host.state.join("netns").join(id.as_str());
+        Ok(PodRecord {
+            created_at: now(),
+            boot: world.host.boot.clone(),
+            phase: Phase::Making(PodStep::Record),
+            handler,
+            state_dir: world.state_dir(&id),
+            root_dir: world.root_dir(&id),
+            cgroup: plan.cgroup_parent.clone().unwrap_or_else(own),
+            owns_cgroup: own_cgroup,
+            netns: (!plan.namespaces.host_network()).then_some(netns),
+            network: Network::Host,
+            addresses: Vec::new(),
+            started: None,
+            exited: None,
+            id,
+            plan,
+        })
+    }
+
+    /// Stops a pod and all that runs in it; it is so when this returns. An unknown pod is stopped.
+    pub async fn stop_pod(&self, id: &str) -> Result<(), Error> {
+        let Some(pod) = self.find_pod(id)? else { return Ok(()) };
+        let this = self.clone();
+        self.to_the_end(async move { this.stop(&pod).await }).await
+    }
+
+    async fn stop(&self, pod: &Arc<Owner<PodRecord>>) -> Result<(), Error> {
+        let id = pod.snapshot().id.clone();
+        // Containers first, while their shim is there to tell how they ended. None can be made or
+        // started from here on, since both need to hold the pod.
+        let mut work = PodWork { world: &self.inner.world, turn: pod.turn().await };
+        self.stop_containers_of(&id).await?;
+        step::unmake(&mut work, Some(PodStep::STOPPED)).await
+    }
+
+    /// Removes a pod and its containers, stopping them first. An unknown pod is removed.
+    pub async fn remove_pod(&self, id: &str) -> Result<(), Error> {
+        let Some(pod) = self.find_pod(id)? else { return Ok(()) };
+        let this = self.clone();
+        self.to_the_end(async move { this.remove(&pod).await }).await
+    }
+
+    async fn remove(&self, pod: &Arc<Owner<PodRecord>>) -> Result<(), Error> {
+        let id = pod.snapshot().id.clone();
+        let mut work = PodWork { world: &self.inner.world, turn: pod.turn().await };
+        if !self.knows_pod(&id) {
+            return Ok(());
+        }
+        self.remove_containers_of(&id).await?;
+        step::unmake(&mut work, None).await?;
+        let name = work.turn.plan.name.clone();
+        self.drop_pod(&id);
+        self.inner.world.pod_names.release(&name, &id);
+        Ok(())
+    }
+
+    /// Watches the sandbox, and tells in the record when it ends by itself.
+    pub(crate) fn watch_pod(&self, owner: Arc<Owner<PodRecord>>) {
+        let this = self.clone();
+        self.inner.tasks.spawn(async move {
+            let record = owner.snapshot();
+            let Ok(controller) = this.inner.world.controller(&record) else { return };
+            let exit = match controller.wait(&record.id).await {
+                Ok(exit) => exit,
+                // Its shim is gone, and with it whoever could tell more.
+                Err(error) => {
+                    tracing::warn!(pod = %record.id, %error, "the sandbox cannot be watched any more");
+                    controllers::Exit { code: 255, at: now() }
+                }
+            };
+            this.sandbox_ended(&owner, exit).await;
+        });
+    }
+
+    async fn sandbox_ended(&self, owner: &Owner<PodRecord>, exit: controllers::Exit) {
+        let mut turn = owner.turn().await;
+        if turn.phase != Phase::Made || turn.exited.is_some() {
+            return;
+        }
+        tracing::warn!(pod = %turn.id, code = exit.code, "the sandbox has ended by itself");
+        turn.exited = Some(exit);
+        if let Err(error) = self.inner.world.pod_records.put(turn.id.as_str(), &turn).await {
+            tracing::error!(pod = %turn.id, %error, "the end of the sandbox could not be recorded");
+        }
+        turn.show();
+    }
+}
+
+/// A ready pod, which stays as it is for as long as this is held.
+pub(crate) async fn ready(
+    pod: &Owner<PodRecord>,
+) -> Result<RwLockReadGuard<'_, PodRecord>, Error> {
+    let record = pod.hold().await;
+    if record.is_ready() {
+        return Ok(record);
+    }
+    Err(Error::precondition(format!("pod {} is not ready", record.id.short())))
+}

@@ -1,0 +1,258 @@
+//! What a thing owns is a list; undoing walks it backwards.
+//!
+//! The intent is recorded before the deed. The same `unmake` serves a run that failed, a Stop or
+//! Remove, and the clean-up after a crash: it is idempotent, and content with a step that was never
+//! made or only half made. When an undo fails, the record keeps the place, and the walk can be taken
+//! up again for ever.
+
+use std::fmt::Debug;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::Error;
+
+/// A step of a list, in the order of making.
+pub trait Step: Copy + Ord + Debug + Send + Sync + Serialize + DeserializeOwned + 'static {
+    /// What is made of them: `pod`, `container`.
+    const KIND: &'static str;
+    /// All steps, in the order of making.
+    const ALL: &'static [Self];
+    /// What a message calls it: "making the network of the pod".
+    fn name(self) -> &'static str;
+}
+
+/// How far a thing has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase<S> {
+    /// This step, and none after it, may be made or half made.
+    Making(S),
+    /// All steps are made.
+    Made,
+    /// This step, and none after it, may still be made or half made.
+    Unmaking(S),
+    /// No step after this one is made; this one and those before it are.
+    Rests(S),
+}
+
+impl<S: Step> Phase<S> {
+    /// The last step that may be made, in whole or in half.
+    pub fn last(self) -> S {
+        match self {
+            Self::Making(step) | Self::Unmaking(step) | Self::Rests(step) => step,
+            Self::Made => *S::ALL.last().expect("a list has steps"),
+        }
+    }
+}
+
+/// Something that is made and unmade in steps.
+#[async_trait::async_trait]
+pub trait Owned: Send {
+    type Step: Step;
+
+    fn phase(&self) -> Phase<Self::Step>;
+
+    /// Makes the phase durable, with all that the record holds.
+    async fn save(&mut self, phase: Phase<Self::Step>) -> Result<(), Error>;
+
+    async fn make(&mut self, step: Self::Step) -> Result<(), Error>;
+
+    /// Idempotent, and content with a step that was never made or only half made.
+    async fn unmake(&mut self, step: Self::Step) -> Result<(), Error>;
+
+    /// After the first step was unmade: nothing is left to record.
+    async fn forget(&mut self) -> Result<(), Error>;
+}
+
+/// A making that failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why, with the step's name.
+    pub cause: Error,
+    /// What stood in the way of undoing it, if anything did: then the record is kept.
+    pub stuck: Option<Error>,
+}
+
+/// Makes every step; if one fails, unmakes it and all before it.
+pub async fn make_all<T: Owned>(thing: &mut T) -> Result<(), Failed> {
+    for &step in T::Step::ALL {
+        if let Err(cause) = make(thing, step).await {
+            let stuck = unmake_from(thing, step, None).await.err();
+            return Err(Failed { cause, stuck });
+        }
+    }
+    thing.save(Phase::Made).await.map_err(|cause| Failed { cause, stuck: None })
+}
+
+async fn make<T: Owned>(thing: &mut T, step: T::Step) -> Result<(), Error> {
+    thing.save(Phase::Making(step)).await?;
+    crate::faults::before(step).await?;
+    thing.make(step).await.map_err(|cause| cause.at(step.name()))?;
+    crate::faults::after(step).await
+}
+
+/// Unmakes all that may be made of the thing, down to but not including `rest`; all of it if
+/// that is `None`, and then forgets it.
+pub async fn unmake<T: Owned>(thing: &mut T, rest: Option<T::Step>) -> Result<(), Error> {
+    let from = thing.phase().last();
+    unmake_from(thing, from, rest).await
+}
+
+/// Stops at the first step that will not go, since what lies below it may still be in use; the
+/// record keeps the place for the next try.
+async fn unmake_from<T: Owned>(
+    thing: &mut T,
+    from: T::Step,
+    rest: Option<T::Step>,
+) -> Result<(), Error> {
+    let todo = T::Step::ALL.iter().rev().copied();
+    for step in todo.filter(|step| *step <= from && rest.is_none_or(|rest| *step > rest)) {
+        // A full disk must not keep a pod alive: the phase that is on disk is an earlier one then,
+        // from which the same walk would be taken again.
+        if let Err(error) = thing.save(Phase::Unmaking(step)).await {
+            tracing::warn!(?step, %error, "the record cannot be written; unmaking goes on");
+        }
+        thing.unmake(step).await.map_err(|cause| cause.at(step.name()))?;
+    }
+    match rest {
+        Some(rest) if rest <= from => thing.save(Phase::Rests(rest)).await,
+        Some(_) => Ok(()),
+        None => thing.forget().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use names::Class;
+
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    enum Part {
+        Record,
+        Folder,
+        Network,
+        Process,
+    }
+
+    impl Step for Part {
+        const KIND: &'static str = "thing";
+        const ALL: &'static [Self] = &[Self::Record, Self::Folder, Self::Network, Self::Process];
+
+        fn name(self) -> &'static str {
+            "a part"
+        }
+    }
+
+    /// A host that remembers what was made, and a record that outlives a crash.
+    #[derive(Default)]
+    struct Fake {
+        made: BTreeSet<Part>,
+        recorded: Option<Phase<Part>>,
+        fails_at: Option<(Part, bool)>,
+        will_not_go: Option<Part>,
+        crashes_at: Option<(Part, bool)>,
+    }
+
+    fn broken() -> Error {
+        Error::Refused { class: Class::Internal, why: "broken".into() }
+    }
+
+    #[async_trait::async_trait]
+    impl Owned for Fake {
+        type Step = Part;
+
+        fn phase(&self) -> Phase<Part> {
+            self.recorded.unwrap_or(Phase::Making(Part::Record))
+        }
+
+        async fn save(&mut self, phase: Phase<Part>) -> Result<(), Error> {
+            self.recorded = Some(phase);
+            Ok(())
+        }
+
+        async fn make(&mut self, step: Part) -> Result<(), Error> {
+            assert_eq!(self.recorded, Some(Phase::Making(step)), "the intent comes first");
+            for (at, fault) in [(self.fails_at, false), (self.crashes_at, true)] {
+                if let Some((_, half)) = at.filter(|(at, _)| *at == step) {
+                    if half {
+                        self.made.insert(step);
+                    }
+                    return if fault { std::future::pending().await } else { Err(broken()) };
+                }
+            }
+            self.made.insert(step);
+            Ok(())
+        }
+
+        async fn unmake(&mut self, step: Part) -> Result<(), Error> {
+            if self.will_not_go == Some(step) {
+                return Err(broken());
+            }
+            assert!(self.made.iter().all(|made| *made <= step), "the later go first");
+            self.made.remove(&step);
+            Ok(())
+        }
+
+        async fn forget(&mut self) -> Result<(), Error> {
+            self.recorded = None;
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_fails_or_half_fails_at_any_step_leaves_nothing() {
+        for &step in Part::ALL {
+            for half in [false, true] {
+                let mut fake = Fake { fails_at: Some((step, half)), ..Fake::default() };
+                let failed = make_all(&mut fake).await.unwrap_err();
+                assert!(failed.stuck.is_none());
+                assert!(fake.made.is_empty() && fake.recorded.is_none(), "{step:?} {half}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_crashes_at_any_step_is_unmade_from_its_record_alone() {
+        for &step in Part::ALL {
+            for half in [false, true] {
+                let mut fake = Fake { crashes_at: Some((step, half)), ..Fake::default() };
+                tokio::select! {
+                    biased;
+                    _ = make_all(&mut fake) => unreachable!("it hangs at {step:?}"),
+                    () = std::future::ready(()) => {}
+                }
+                unmake(&mut fake, None).await.unwrap();
+                assert!(fake.made.is_empty() && fake.recorded.is_none(), "{step:?} {half}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_undo_that_fails_keeps_the_place_and_can_be_taken_up_again() {
+        for &step in Part::ALL {
+            let mut fake = Fake::default();
+            make_all(&mut fake).await.unwrap();
+            fake.will_not_go = Some(step);
+            for _ in 0..3 {
+                assert!(unmake(&mut fake, None).await.is_err());
+                assert_eq!(fake.recorded, Some(Phase::Unmaking(step)));
+            }
+            fake.will_not_go = None;
+            unmake(&mut fake, None).await.unwrap();
+            assert!(fake.made.is_empty() && fake.recorded.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_rests_half_way_and_a_second_one_changes_nothing() {
+        let mut fake = Fake::default();
+        make_all(&mut fake).await.unwrap();
+        for _ in 0..2 {
+            unmake(&mut fake, Some(Part::Folder)).await.unwrap();
+            assert_eq!(fake.made, [Part::Record, Part::Folder].into());
+            assert_eq!(fake.recorded, Some(Phase::Rests(Part::Folder)));
+        }
+    }
+}
