@@ -8,6 +8,7 @@ mod capabilities;
 mod config;
 mod devices;
 mod json;
+mod libcontainer;
 mod mounts;
 mod namespaces;
 mod paths;
@@ -26,6 +27,7 @@ mod tests;
 pub use capabilities::from_mask as capabilities_from_mask;
 pub use config::{Config, Warning, config};
 pub use json::to_json;
+pub use libcontainer::for_libcontainer;
 pub use oci_spec::runtime::{Capability, LinuxSeccomp, Spec};
 pub use pause::{PausePlan, pause_config};
 pub use plan::{
@@ -35,6 +37,6 @@ pub use plan::{
 };
 pub use rejected::Rejected;
 pub use resources::resources;
-pub use seccomp::{BadProfile, for_libcontainer, parse_seccomp};
+pub use seccomp::{BadProfile, parse_seccomp};
 pub use sysctls::{check_sysctls, default_sysctls};
 pub use user::{Groups, Passwd, Policy, User, UserAsk, resolve_user};

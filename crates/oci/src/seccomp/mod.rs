@@ -30,16 +30,12 @@ pub(crate) fn of(
 
 /// Turns round the operands of masked comparisons, for libcontainer 0.7: where OCI and runc have
 /// the mask in `value` and what is left of it in `valueTwo`, it takes them the other way, and so
-/// lets everything pass. A config for any other runtime must not go through this.
-pub fn for_libcontainer(spec: &mut Spec) {
-    let Some(mut seccomp) = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()) else {
-        return;
-    };
-    let turned = seccomp.syscalls().clone().map(|all| all.into_iter().map(turn_round).collect());
-    seccomp.set_syscalls(turned);
-    if let Some(linux) = spec.linux_mut() {
-        linux.set_seccomp(Some(seccomp));
-    }
+/// lets everything pass.
+pub(crate) fn for_libcontainer(seccomp: &LinuxSeccomp) -> LinuxSeccomp {
+    let mut turned = seccomp.clone();
+    let syscalls = seccomp.syscalls().clone();
+    turned.set_syscalls(syscalls.map(|all| all.into_iter().map(turn_round).collect()));
+    turned
 }
 
 fn turn_round(mut syscall: LinuxSyscall) -> LinuxSyscall {
@@ -78,7 +74,7 @@ mod tests {
         plan.security.seccomp = Seccomp::RuntimeDefault;
         let mut spec = crate::config(&plan).unwrap().spec;
         assert_eq!(masked(&spec), [(0x7e02_0000, Some(0))]);
-        for_libcontainer(&mut spec);
+        crate::for_libcontainer(&mut spec);
         assert_eq!(masked(&spec), [(0, Some(0x7e02_0000))]);
     }
 }

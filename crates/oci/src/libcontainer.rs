@@ -1,0 +1,37 @@
+//! The places where libcontainer 0.7 reads a config otherwise than runc does.
+
+use oci_spec::runtime::Spec;
+
+use crate::seccomp;
+
+/// Makes a config of ours one that libcontainer reads as it was meant. A config for any other
+/// runtime must not go through this.
+pub fn for_libcontainer(spec: &mut Spec) {
+    let Some(linux) = spec.linux_mut() else { return };
+    if let Some(filter) = linux.seccomp().as_ref().map(seccomp::for_libcontainer) {
+        linux.set_seccomp(Some(filter));
+    }
+    // It knows only the names without the r, and takes them all recursively.
+    let propagation = linux.rootfs_propagation().clone();
+    linux.set_rootfs_propagation(propagation.map(|name| name.trim_start_matches('r').to_owned()));
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::runtime::Linux;
+
+    use super::*;
+
+    #[test]
+    fn propagation_has_the_names_that_libcontainer_knows() {
+        for (ours, theirs) in [("rshared", "shared"), ("rslave", "slave"), ("private", "private")] {
+            let mut linux = Linux::default();
+            linux.set_rootfs_propagation(Some(ours.to_owned()));
+            let mut spec = Spec::default();
+            spec.set_linux(Some(linux));
+            for_libcontainer(&mut spec);
+            let told = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().clone());
+            assert_eq!(told.as_deref(), Some(theirs));
+        }
+    }
+}
