@@ -1,1 +1,62 @@
-//! The whole daemon, seen from outside.
+//! The whole daemon, seen from outside: what its tests share.
+//!
+//! A test starts a [`Daemon`] of its own, asks it over its socket as a kubelet would, and looks at the
+//! host with a [`Snapshot`], which holds everything that a daemon may leave behind. Of podbayd's
+//! inside nothing is known here but its configuration and where it keeps its things.
+
+mod ask;
+mod clean;
+mod cri;
+mod daemon;
+mod host;
+mod image;
+mod log;
+mod place;
+mod plugin;
+mod process;
+mod proxy;
+mod registry;
+mod wait;
+
+pub use ask::{IMAGE, container, host_network, mount, security, shell, sleeps};
+pub use cri::{Cri, code_of, refused};
+pub use daemon::{Daemon, Options};
+pub use host::Snapshot;
+pub use image::{Layer, Layout, busybox, busybox_layer};
+pub use log::{Line, lines, text};
+pub use place::Place;
+pub use plugin::{Plugin, real_cni};
+pub use process::{Process, all as processes};
+pub use proxy::Proxy;
+pub use registry::{Registry, USER, lead};
+pub use wait::{eventually, eventually_within, is_true};
+
+use std::{io::Write, path::Path, process::Command};
+
+/// Says why a test does nothing, where it is seen although the test passes.
+pub fn skip(why: &str) {
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "skipped: {name}: {why}");
+}
+
+/// Whether this host has the program; says that the test is skipped if it has not.
+pub fn has(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = match program.contains('/') {
+        true => Path::new(program).exists(),
+        false => std::env::split_paths(&path).any(|dir| dir.join(program).exists()),
+    };
+    if !found {
+        skip(&format!("{program} is not on this host"));
+    }
+    found
+}
+
+/// Runs a program to its end, which must be a good one, and gives what it printed.
+pub fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output();
+    let output = output.unwrap_or_else(|error| panic!("{program} cannot be run: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {args:?} ended with {}: {said}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

@@ -1,2 +1,127 @@
-//! The checks of the project, as `cargo xtask NAME`.
-fn main() {}
+//! The checks of the project, as `cargo xtask NAME`. `cargo xtask ci` is all of them in order.
+
+mod arrows;
+mod docs;
+mod sizes;
+mod words;
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+/// A check: its name, what it is for, and how it is done.
+struct Check {
+    name: &'static str,
+    about: &'static str,
+    run: fn() -> Result<(), String>,
+}
+
+/// In the order of `ci`: what is quick to fail comes first.
+const CHECKS: [Check; 10] = [
+    Check { name: "format", about: "every file is as rustfmt leaves it", run: format },
+    Check { name: "arrows", about: "rooms know only those that they may know", run: arrows::check },
+    Check { name: "sizes", about: "functions and files are small", run: sizes::check },
+    Check {
+        name: "words",
+        about: "nothing is in the tree that is not the project's",
+        run: words::check,
+    },
+    Check { name: "docs", about: "pages made from the code are of today", run: docs::check },
+    Check { name: "clippy", about: "no lint speaks", run: clippy },
+    Check {
+        name: "deny",
+        about: "dependencies are allowed, licensed and not known to be broken",
+        run: deny,
+    },
+    Check { name: "test", about: "unit and room tests", run: test },
+    Check { name: "e2e", about: "the whole daemon, from outside", run: e2e },
+    Check { name: "conformance", about: "critest, against the reviewed list", run: conformance },
+];
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = env::args().skip(1).collect();
+    let names: Vec<&str> = match wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => return help(),
+        ["ci"] => CHECKS.iter().map(|check| check.name).collect(),
+        ref names => names.to_vec(),
+    };
+    for name in names {
+        let Some(check) = CHECKS.iter().find(|check| check.name == name) else {
+            eprintln!("xtask: there is no check {name:?}");
+            return help();
+        };
+        let begun = std::time::Instant::now();
+        println!("== {name}: {}", check.about);
+        if let Err(why) = (check.run)() {
+            eprintln!("xtask: {name} failed: {why}");
+            return ExitCode::FAILURE;
+        }
+        println!("== {name}: good, after {} s", begun.elapsed().as_secs());
+    }
+    ExitCode::SUCCESS
+}
+
+fn help() -> ExitCode {
+    println!("cargo xtask ci | NAME...\n");
+    for check in &CHECKS {
+        println!("  {:12} {}", check.name, check.about);
+    }
+    ExitCode::from(2)
+}
+
+/// The project's folder.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask has a parent").to_owned()
+}
+
+/// Runs a command in the project's folder to its end.
+fn run(program: &str, args: &[&str]) -> Result<(), String> {
+    let status = Command::new(program).args(args).current_dir(root()).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{program} {} ended with {status}", args.join(" "))),
+        Err(error) => Err(format!("{program} cannot be run: {error}")),
+    }
+}
+
+fn format() -> Result<(), String> {
+    run("cargo", &["fmt", "--all", "--check"])
+}
+
+fn clippy() -> Result<(), String> {
+    run("cargo", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])
+}
+
+fn deny() -> Result<(), String> {
+    if Command::new("cargo")
+        .args(["deny", "--version"])
+        .output()
+        .is_ok_and(|out| !out.status.success())
+    {
+        run("cargo", &["install", "--quiet", "--locked", "cargo-deny@0.20.2"])?;
+    }
+    run(
+        "cargo",
+        &["deny", "--offline", "--log-level", "error", "check", "bans", "licenses", "sources"],
+    )
+}
+
+fn test() -> Result<(), String> {
+    run("cargo", &["test", "--workspace", "--exclude", "e2e", "--quiet"])
+}
+
+fn e2e() -> Result<(), String> {
+    let faults = ["build", "--quiet", "--package", "daemon", "--features", "faults"];
+    run("cargo", &faults)?;
+    run("cargo", &["build", "--quiet", "--package", "shim", "--package", "ctl"])?;
+    run("cargo", &["test", "--package", "e2e"])
+}
+
+fn conformance() -> Result<(), String> {
+    run("conformance/setup", &[])?;
+    let bins = ["--package", "daemon", "--package", "shim"];
+    run("cargo", &[&["build", "--quiet", "--release"][..], &bins].concat())?;
+    run("conformance/against-podbay", &[])
+}

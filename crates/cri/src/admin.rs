@@ -1,27 +1,119 @@
 //! What the command line asks beyond CRI: archives of images, pulls that tell how far they are, and
 //! the quarantine.
 
-use std::pin::Pin;
+mod archive;
+mod pull;
+
+use std::path::PathBuf;
 
 use cri_proto::admin::{self, admin_server};
-use images::Images;
-use store::Store;
-use tonic::Status;
+use images::{ImageConfig, Images, NewFile, NewKind};
+use pods::Pods;
+use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
-use crate::code;
+use crate::{code, image_service::reference, parse};
 
 /// Serves `podbay.admin.v1.Admin`.
 #[derive(Clone)]
 pub struct AdminService {
+    pods: Pods,
     images: Images,
-    store: Store,
 }
 
 impl AdminService {
-    pub fn new(images: Images, store: Store) -> Self {
-        Self { images, store }
+    pub fn new(pods: Pods, images: Images) -> Self {
+        Self { pods, images }
     }
 }
 
 #[tonic::async_trait]
-impl admin_server::Admin for AdminService {}
+impl admin_server::Admin for AdminService {
+    async fn load_image(
+        &self,
+        request: Request<Streaming<admin::LoadImageRequest>>,
+    ) -> Result<Response<admin::LoadImageResponse>, Status> {
+        let references = archive::load(&self.images, request.into_inner()).await?;
+        Ok(Response::new(admin::LoadImageResponse { references }))
+    }
+
+    async fn save_image(
+        &self,
+        request: Request<admin::SaveImageRequest>,
+    ) -> Result<Response<BoxStream<admin::SaveImageResponse>>, Status> {
+        let name = request.into_inner().image;
+        Ok(Response::new(archive::save(self.images.clone(), name)))
+    }
+
+    async fn pull_image(
+        &self,
+        request: Request<admin::PullImageRequest>,
+    ) -> Result<Response<BoxStream<admin::PullImageResponse>>, Status> {
+        let request = request.into_inner();
+        let image = reference(&request.image)?;
+        let auth = request.credentials.map(|given| registry::Auth {
+            username: given.username,
+            password: given.password,
+            ..registry::Auth::default()
+        });
+        Ok(Response::new(pull::pull(self.images.clone(), image, auth)))
+    }
+
+    async fn tag_image(
+        &self,
+        request: Request<admin::TagImageRequest>,
+    ) -> Result<Response<admin::TagImageResponse>, Status> {
+        let request = request.into_inner();
+        let tag = reference(&request.reference)?;
+        self.images.tag(&request.image, &tag).await.map_err(|e| code::image(&e))?;
+        Ok(Response::new(admin::TagImageResponse {}))
+    }
+
+    async fn make_image(
+        &self,
+        request: Request<admin::MakeImageRequest>,
+    ) -> Result<Response<admin::MakeImageResponse>, Status> {
+        let request = request.into_inner();
+        let name = reference(&request.reference)?;
+        let config = ImageConfig {
+            entrypoint: request.entrypoint,
+            cmd: request.cmd,
+            env: request.env,
+            ..ImageConfig::default()
+        };
+        let files = request.files.into_iter().map(file);
+        let made = self.images.make(&name, files, config).await.map_err(|e| code::image(&e))?;
+        Ok(Response::new(admin::MakeImageResponse { image_id: made.to_string() }))
+    }
+
+    async fn list_quarantine(
+        &self,
+        _: Request<admin::ListQuarantineRequest>,
+    ) -> Result<Response<admin::ListQuarantineResponse>, Status> {
+        let held = self.pods.quarantine().map_err(code::status)?;
+        let items = held.into_iter().map(|held| admin::Quarantined {
+            key: held.name(),
+            kind: held.table,
+            reason: held.reason,
+            time: held.at,
+        });
+        Ok(Response::new(admin::ListQuarantineResponse { items: items.collect() }))
+    }
+
+    async fn remove_quarantined(
+        &self,
+        request: Request<admin::RemoveQuarantinedRequest>,
+    ) -> Result<Response<admin::RemoveQuarantinedResponse>, Status> {
+        let key = parse::word(request.into_inner().key, "key").map_err(code::rejected)?;
+        self.pods.discard(&key).await.map_err(code::status)?;
+        Ok(Response::new(admin::RemoveQuarantinedResponse {}))
+    }
+}
+
+fn file(file: admin::File) -> NewFile {
+    let kind = match (file.link.as_str(), file.path.ends_with('/')) {
+        ("", false) => NewKind::Regular(file.content),
+        ("", true) => NewKind::Directory,
+        (link, _) => NewKind::Link(PathBuf::from(link)),
+    };
+    NewFile { path: PathBuf::from(file.path), mode: file.mode, kind }
+}

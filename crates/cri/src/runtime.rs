@@ -23,13 +23,12 @@ pub struct Facts {
 #[derive(Clone)]
 pub struct RuntimeService {
     pods: Pods,
-    images: images::Images,
     facts: Facts,
 }
 
 impl RuntimeService {
-    pub fn new(pods: Pods, images: images::Images, facts: Facts) -> Self {
-        Self { pods, images, facts }
+    pub fn new(pods: Pods, facts: Facts) -> Self {
+        Self { pods, facts }
     }
 }
 

@@ -24,7 +24,6 @@ use crate::{find, node};
 pub(crate) struct Daemon {
     pub(crate) pods: Pods,
     pub(crate) images: Images,
-    pub(crate) store: Store,
     pub(crate) facts: Facts,
     /// Held for as long as podbayd lives: no other may use the same state folder.
     _lock: fs::File,
@@ -47,8 +46,6 @@ pub(crate) enum Error {
     SocketInUse(PathBuf),
     #[error("another podbayd uses {}; give each its own `state`", .0.display())]
     StateInUse(PathBuf),
-    #[error("serving CRI")]
-    Serve { #[source] source: tonic::transport::Error },
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
@@ -107,14 +104,14 @@ pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
         node: node.clone(),
         boot: node::boot(),
         shim_deadline: config.shim_deadline.0,
-        store: store.clone(),
+        store,
     };
     let facts = Facts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         systemd_cgroups,
         config: format!("{config:?}"),
     };
-    Ok(Daemon { pods: Pods::new(host), images, store, facts, _lock: lock })
+    Ok(Daemon { pods: Pods::new(host), images, facts, _lock: lock })
 }
 
 fn lock(state: &Path) -> Result<fs::File, Error> {

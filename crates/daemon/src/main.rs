@@ -6,7 +6,7 @@ mod find;
 mod node;
 mod serve;
 
-use std::{error::Error as _, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use config::Config;

@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -14,13 +15,18 @@ use cri_proto::{
     admin::admin_server::AdminServer,
     v1::{image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer},
 };
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
 use sd_notify::NotifyState;
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
 };
-use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::Server;
+use tonic::service::Routes;
 
 use crate::build::{self, Daemon, Error};
 
@@ -37,24 +43,52 @@ pub(crate) async fn serve(config: Config) -> Result<(), Error> {
     let listener = listen(&config.socket)?;
     daemon.pods.recover().await?;
     let ended = ended()?;
-    let routes = Server::builder()
-        .add_service(runtime(&daemon))
-        .add_service(images(&daemon))
-        .add_service(admin(&daemon));
+    let routes = Routes::new(runtime(&daemon)).add_service(images(&daemon));
+    let routes = routes.add_service(admin(&daemon)).prepare();
     tracing::info!(socket = %config.socket.display(), ms = begun.elapsed().as_millis(), "serving");
     tell(&[NotifyState::Ready]);
-    routes
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), ended)
-        .await
-        .map_err(|source| Error::Serve { source })?;
+    answer(&listener, &routes, ended).await;
     drain(&config, &daemon).await;
     Ok(())
 }
 
+/// Answers until `ended`, and then lets the calls that are under way come to theirs.
+///
+/// tonic's own server is not used: it keeps a client's deadline too, a moment before the client
+/// does, and then says CANCELLED where DEADLINE_EXCEEDED is expected. Here the client's clock alone
+/// counts; when its deadline passes it resets the stream, and the call's future is dropped.
+async fn answer(listener: &UnixListener, routes: &Routes, ended: impl Future<Output = ()>) {
+    let http = http2::Builder::new(TokioExecutor::new());
+    let calls = GracefulShutdown::new();
+    let mut ended = pin!(ended);
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, most likely: calls that end will free some.
+                    tracing::warn!(%error, "a client cannot be served");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            () = &mut ended => break,
+        };
+        let service = TowerToHyperService::new(routes.clone());
+        let connection = calls.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection broke");
+            }
+        });
+    }
+    if tokio::time::timeout(DRAIN, calls.shutdown()).await.is_err() {
+        tracing::warn!("calls are still under way; their clients will see the connection end");
+    }
+}
+
 fn runtime(daemon: &Daemon) -> RuntimeServiceServer<RuntimeService> {
-    let service =
-        RuntimeService::new(daemon.pods.clone(), daemon.images.clone(), daemon.facts.clone());
-    RuntimeServiceServer::new(service)
+    RuntimeServiceServer::new(RuntimeService::new(daemon.pods.clone(), daemon.facts.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE)
 }
@@ -66,7 +100,7 @@ fn images(daemon: &Daemon) -> ImageServiceServer<ImageService> {
 }
 
 fn admin(daemon: &Daemon) -> AdminServer<AdminService> {
-    AdminServer::new(AdminService::new(daemon.images.clone(), daemon.store.clone()))
+    AdminServer::new(AdminService::new(daemon.pods.clone(), daemon.images.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE)
 }

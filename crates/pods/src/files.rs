@@ -84,17 +84,22 @@ impl Files<'_> {
     }
 
     pub(crate) fn unmake(&self) -> Result<(), Error> {
-        for dir in [&self.0.state_dir, &self.0.root_dir] {
-            sys::below::detach(dir).on("unmounting what is below", dir)?;
-            match fs::remove_dir_all(dir) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(error).on("removing", dir);
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        remove(&[&self.0.state_dir, &self.0.root_dir])
     }
+}
+
+/// Removes folders with all that is in them, and nothing that is mounted there.
+pub(crate) fn remove(folders: &[&Path]) -> Result<(), Error> {
+    for dir in folders {
+        sys::below::detach(dir).on("unmounting what is below", *dir)?;
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).on("removing", *dir);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The name that the pod's processes see.

@@ -107,6 +107,11 @@ impl World {
         self.host.state.join("pods").join(pod.as_str())
     }
 
+    /// Where the pod's network namespace is pinned.
+    pub(crate) fn netns(&self, pod: &PodId) -> PathBuf {
+        self.host.state.join("netns").join(pod.as_str())
+    }
+
     pub(crate) fn root_dir(&self, pod: &PodId) -> PathBuf {
         self.host.root.join("pods").join(pod.as_str())
     }

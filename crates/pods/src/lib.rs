@@ -18,6 +18,7 @@ mod owner;
 pub mod plan;
 mod pod;
 mod pod_steps;
+mod quarantine;
 mod recover;
 mod run;
 mod containers;
@@ -40,6 +41,7 @@ pub use error::Error;
 pub use host::{Handler, Host};
 pub use node::NotReady;
 pub use pod::{Network, PodRecord};
+pub use store::Quarantined;
 pub use stats::{ContainerStats, Layer, Memory};
 
 use host::World;

@@ -7,14 +7,13 @@
 use std::{collections::HashSet, fs, sync::Arc, time::Duration};
 
 use controllers::Status;
-use names::{Class, PodId};
+use names::{Class, ContainerId, PodId};
 
 use crate::{
     Error, Pods,
     container::{ContainerRecord, Death, Life},
     container_steps::ContainerWork,
     containers::name_of,
-    error::Context,
     host::now,
     owner::Owner,
     pod::{PodRecord, PodStep},
@@ -211,35 +210,38 @@ impl Pods {
     /// Frees what belongs to no record: what was reserved in the instant before its record would have
     /// been written.
     async fn sweep(&self, known: &HashSet<PodId>) {
-        let live: Vec<_> = known.iter().cloned().collect();
-        if let Some(bridge) = &self.inner.world.host.bridge {
-            match bridge.sweep(&live).await {
-                Ok(freed) if freed.is_empty() => {}
-                Ok(freed) => tracing::info!(?freed, "leases of no pod were freed"),
-                Err(error) => tracing::warn!(%error, "leases of no pod cannot be freed yet"),
+        if let Err(error) = self.sweep_bridge(None).await {
+            tracing::warn!(error = error.chain(), "leases of no pod cannot be freed yet");
+        }
+        self.sweep_images(known).await;
+    }
+
+    /// Root filesystems of containers that have no record: theirs is written before, so these are of
+    /// records that were set aside or lost. They are unmounted if their pod's folder is gone too;
+    /// else they go with the quarantined record.
+    async fn sweep_images(&self, known: &HashSet<PodId>) {
+        let images = &self.inner.world.host.images;
+        for id in images.containers() {
+            let of_pod = id.as_str().parse().is_ok_and(|pod| known.contains(&pod));
+            if of_pod || self.knows_container(&id) || self.has_bundle(&id) {
+                continue;
+            }
+            let nowhere = self.inner.world.host.state.join("nowhere");
+            match images.unmount(&id, &nowhere).await {
+                Ok(()) => tracing::info!(container = %id, "a root filesystem of no container was freed"),
+                Err(error) => tracing::warn!(container = %id, %error, "a root filesystem of no container cannot be freed yet"),
             }
         }
-        for dir in [self.inner.world.host.state.join("pods"), self.inner.world.host.root.join("pods")] {
-            if let Err(error) = sweep_folders(&dir, known) {
-                tracing::warn!(error = error.chain(), "folders of no pod cannot be removed yet");
-            }
-        }
+    }
+
+    /// Whether some pod's folder has a bundle of that container.
+    fn has_bundle(&self, id: &ContainerId) -> bool {
+        let pods = fs::read_dir(self.inner.world.host.state.join("pods"));
+        let mut pods = pods.into_iter().flatten().flatten();
+        pods.any(|pod| pod.path().join("containers").join(id.as_str()).exists())
     }
 }
 
 fn keep(id: &PodId, error: &Error) {
     tracing::error!(pod = %id, error = error.chain(), "the pod cannot be undone yet; it is kept as not ready");
-}
-
-/// Folders without a record hold at the most what was made before the record was: nothing that runs.
-/// Those of quarantined records are left alone.
-fn sweep_folders(dir: &std::path::Path, known: &HashSet<PodId>) -> Result<(), Error> {
-    for entry in fs::read_dir(dir).on("reading", dir)?.flatten() {
-        let name = entry.file_name();
-        let id: Option<PodId> = name.to_str().and_then(|name| name.parse().ok());
-        if id.is_some_and(|id| !known.contains(&id)) {
-            tracing::warn!(folder = %entry.path().display(), "this folder belongs to no pod that is known");
-        }
-    }
-    Ok(())
 }

@@ -92,7 +92,7 @@ impl Pods {
         let (handler, _) = world.handler(&plan.handler)?;
         let own_cgroup = plan.cgroup_parent.is_none();
         let own = || world.host.cgroup_parent.join(id.as_str());
-        let netns = world.host.state.join("netns").join(id.as_str());
+        let netns = world.netns(&id);
         Ok(PodRecord {
             created_at: now(),
             boot: world.host.boot.clone(),

@@ -16,6 +16,9 @@ pub struct Quarantined {
     pub table: String,
     /// Its key there.
     pub key: String,
+    /// When it was set aside, in ns since 1970.
+    #[serde(default)]
+    pub at: i64,
     /// Why it could not be read, in words.
     pub reason: String,
     /// The row as it was found.
@@ -38,7 +41,14 @@ impl Store {
         reason: String,
     ) -> Result<(), Error> {
         tracing::error!(table, key, reason, "a record cannot be read and was set aside");
-        let held = Quarantined { table: table.to_owned(), key: key.to_owned(), reason, row };
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let held = Quarantined {
+            table: table.to_owned(),
+            key: key.to_owned(),
+            at: i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+            reason,
+            row,
+        };
         let name = held.name();
         let value = serde_json::to_vec(&held).map_err(|source| Error::Unwritable {
             table: TABLE,

@@ -6,7 +6,7 @@ mod table;
 
 use oci_spec::runtime::{
     Capabilities, LinuxSeccomp, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompOperator,
-    LinuxSyscall, Spec,
+    LinuxSyscall,
 };
 
 use crate::plan::{Node, Seccomp};
@@ -57,6 +57,8 @@ fn turn_round(mut syscall: LinuxSyscall) -> LinuxSyscall {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use oci_spec::runtime::Spec;
+
     use crate::tests::plan;
 
     fn masked(spec: &Spec) -> Vec<(u64, Option<u64>)> {

@@ -1,0 +1,59 @@
+//! How a call to a shim can fail.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use names::Class;
+
+use crate::code;
+
+/// A call to a shim failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody listens on the socket: the shim is dead, or never lived.
+    #[error("no shim answers at {}", socket.display())]
+    Unreachable {
+        socket: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke while the call was under way; whether it was done is not known.
+    #[error("the connection to the shim at {} broke during {call}", socket.display())]
+    Broken {
+        socket: PathBuf,
+        call: &'static str,
+        #[source]
+        source: ttrpc::Error,
+    },
+    /// No answer in time; whether the call was, or will be, done is not known.
+    #[error("the shim at {} did not answer {call} within {within:?}", socket.display())]
+    Late { socket: PathBuf, call: &'static str, within: Duration },
+    /// The shim answered with an error of this class. The message is the shim's.
+    #[error("{message}")]
+    Refused { class: Class, message: String },
+    /// The request cannot be put into a message.
+    #[error("{what} cannot be told to a shim: {why}")]
+    Untellable { what: &'static str, why: &'static str },
+    /// The shim's answer makes no sense.
+    #[error("the shim's answer to {call} makes no sense: {why}")]
+    Nonsense { call: &'static str, why: String },
+}
+
+impl Error {
+    /// What the caller can do about it.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Unreachable { .. } | Self::Broken { .. } => Class::Unavailable,
+            Self::Late { .. } => Class::DeadlineExceeded,
+            Self::Refused { class, .. } => *class,
+            Self::Untellable { .. } => Class::InvalidArgument,
+            Self::Nonsense { .. } => Class::Internal,
+        }
+    }
+
+    /// The shim's own refusal, if `error` is one.
+    pub(super) fn refusal(error: &ttrpc::Error) -> Option<Self> {
+        let ttrpc::Error::RpcStatus(status) = error else { return None };
+        let class = code::to_class(status.code());
+        Some(Self::Refused { class, message: status.message().to_owned() })
+    }
+}

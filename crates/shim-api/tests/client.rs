@@ -1,0 +1,221 @@
+//! The client against a shim that is only a server: what it does when connections break, and when
+//! no answer comes.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use names::Class;
+use protobuf::MessageField;
+use shim_api::{
+    CreateTask, ExecSync, Shim,
+    code::refusal,
+    proto::{
+        supervisor_ttrpc::{Supervisor, create_supervisor},
+        task_ttrpc::{Task, create_task},
+    },
+    supervisor::{ExecSyncPiece, ExecSyncRequest},
+    task,
+};
+use tokio::{net::UnixListener, sync::Notify};
+use ttrpc::r#async::{Server, ServerStreamSender, TtrpcContext, transport::Listener};
+
+const SOON: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+struct Fake {
+    states: AtomicU32,
+    waits: AtomicU32,
+    starts: AtomicU32,
+    waiting: Notify,
+    ended: Notify,
+    killed: Notify,
+}
+
+#[async_trait]
+impl Task for Fake {
+    async fn state(
+        &self,
+        _: &TtrpcContext,
+        _: task::StateRequest,
+    ) -> ttrpc::Result<task::StateResponse> {
+        self.states.fetch_add(1, Ordering::SeqCst);
+        let status = shim_api::process::Status::RUNNING.into();
+        Ok(task::StateResponse { id: "a".to_owned(), pid: 7, status, ..Default::default() })
+    }
+
+    async fn start(
+        &self,
+        _: &TtrpcContext,
+        _: task::StartRequest,
+    ) -> ttrpc::Result<task::StartResponse> {
+        self.starts.fetch_add(1, Ordering::SeqCst);
+        std::future::pending().await
+    }
+
+    async fn wait(
+        &self,
+        _: &TtrpcContext,
+        _: task::WaitRequest,
+    ) -> ttrpc::Result<task::WaitResponse> {
+        self.waits.fetch_add(1, Ordering::SeqCst);
+        self.waiting.notify_one();
+        self.ended.notified().await;
+        let exited_at = MessageField::some(shim_api::client::timestamp(5));
+        Ok(task::WaitResponse { exit_status: 3, exited_at, oom: true, ..Default::default() })
+    }
+
+    async fn delete(
+        &self,
+        _: &TtrpcContext,
+        _: task::DeleteRequest,
+    ) -> ttrpc::Result<task::DeleteResponse> {
+        Err(refusal(Class::NotFound, "no such container"))
+    }
+
+    async fn create(
+        &self,
+        _: &TtrpcContext,
+        _: task::CreateTaskRequest,
+    ) -> ttrpc::Result<task::CreateTaskResponse> {
+        Err(refusal(Class::FailedPrecondition, "not today"))
+    }
+
+    async fn kill(
+        &self,
+        _: &TtrpcContext,
+        request: task::KillRequest,
+    ) -> ttrpc::Result<protobuf::well_known_types::empty::Empty> {
+        assert!(!request.exec_id.is_empty() && request.signal == 9);
+        self.killed.notify_one();
+        Ok(Default::default())
+    }
+}
+
+#[async_trait]
+impl Supervisor for Fake {
+    async fn exec_sync(
+        &self,
+        _: &TtrpcContext,
+        request: ExecSyncRequest,
+        pieces: ServerStreamSender<ExecSyncPiece>,
+    ) -> ttrpc::Result<()> {
+        if request.args == ["hang"] {
+            return std::future::pending().await;
+        }
+        let stdout = vec![b'x'; 3 << 20];
+        let piece = ExecSyncPiece { stdout, ..Default::default() };
+        for _ in 0..7 {
+            pieces.send(&piece).await?;
+        }
+        pieces.send(&ExecSyncPiece { ended: true, exit_code: 4, ..Default::default() }).await
+    }
+}
+
+async fn serve(socket: &Path, fake: &Arc<Fake>) -> Server {
+    let _ = std::fs::remove_file(socket);
+    let listener = Listener::from(UnixListener::bind(socket).expect("the directory is there"));
+    let mut server = Server::new()
+        .add_listener(listener)
+        .register_service(create_task(fake.clone()))
+        .register_service(create_supervisor(fake.clone()));
+    server.start().await.expect("it has a listener");
+    server
+}
+
+/// Shuts the server without waiting for calls that it has not answered.
+async fn shut(mut server: Server) {
+    let _ = tokio::time::timeout(Duration::from_millis(10), server.shutdown()).await;
+}
+
+fn socket() -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let socket = dir.path().join("shim.sock");
+    (dir, socket)
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_made_again_by_the_next_call() {
+    let ((_dir, socket), fake) = (socket(), Arc::new(Fake::default()));
+    let server = serve(&socket, &fake).await;
+    let shim = Shim::new(socket.clone());
+    assert_eq!(shim.state("a", SOON).await.unwrap().pid, 7);
+    shut(server).await;
+    let gone = shim.state("a", SOON).await.unwrap_err();
+    assert_eq!(gone.class(), Class::Unavailable, "{gone}");
+    let _server = serve(&socket, &fake).await;
+    assert_eq!(shim.state("a", SOON).await.unwrap().pid, 7);
+    assert_eq!(fake.states.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_call_that_gets_no_answer_ends_at_its_deadline_and_is_not_repeated() {
+    let ((_dir, socket), fake) = (socket(), Arc::new(Fake::default()));
+    let _server = serve(&socket, &fake).await;
+    let shim = Shim::new(socket);
+    let late = shim.start("a", Duration::from_millis(50)).await.unwrap_err();
+    assert_eq!(late.class(), Class::DeadlineExceeded, "{late}");
+    assert_eq!(fake.starts.load(Ordering::SeqCst), 1);
+    shim.state("a", SOON).await.expect("the connection is as good as before");
+}
+
+#[tokio::test]
+async fn a_wait_attaches_again_after_a_break_and_gives_up_when_nobody_listens() {
+    let ((_dir, socket), fake) = (socket(), Arc::new(Fake::default()));
+    let server = serve(&socket, &fake).await;
+    let shim = Shim::new(socket.clone());
+    let wait = tokio::spawn(async move { shim.wait("a").await });
+    fake.waiting.notified().await;
+    shut(server).await;
+    let server = serve(&socket, &fake).await;
+    fake.waiting.notified().await;
+    fake.ended.notify_waiters();
+    let exit = wait.await.unwrap().unwrap();
+    assert_eq!((exit.code, exit.at, exit.oom), (3, 5, true));
+    assert!(fake.waits.load(Ordering::SeqCst) >= 2);
+
+    let shim = Shim::new(socket.clone());
+    let wait = tokio::spawn(async move { shim.wait("a").await });
+    fake.waiting.notified().await;
+    std::fs::remove_file(&socket).unwrap();
+    shut(server).await;
+    assert_eq!(wait.await.unwrap().unwrap_err().class(), Class::Unavailable);
+}
+
+#[tokio::test]
+async fn a_refusal_keeps_its_class_and_words_and_deleting_the_unknown_is_fine() {
+    let ((_dir, socket), fake) = (socket(), Arc::new(Fake::default()));
+    let _server = serve(&socket, &fake).await;
+    let shim = Shim::new(socket);
+    let refused = shim.create(CreateTask::default(), SOON).await.unwrap_err();
+    assert_eq!(refused.class(), Class::FailedPrecondition);
+    assert_eq!(refused.to_string(), "not today");
+    assert_eq!(shim.delete("a", SOON).await.unwrap(), None);
+    let odd = CreateTask { log: Some("relative".into()), ..CreateTask::default() };
+    assert_eq!(shim.create(odd, SOON).await.unwrap_err().class(), Class::InvalidArgument);
+}
+
+#[tokio::test]
+async fn an_execs_output_is_whole_up_to_its_limit() {
+    let ((_dir, socket), fake) = (socket(), Arc::new(Fake::default()));
+    let _server = serve(&socket, &fake).await;
+    let output = Shim::new(socket).exec_sync("a", ExecSync::default()).await.unwrap();
+    assert_eq!((output.stdout.len(), output.code), (shim_api::EXEC_OUTPUT_LIMIT, 4));
+}
+
+#[tokio::test]
+async fn an_exec_that_nobody_waits_for_is_killed() {
+    let ((_dir, socket), fake) = (socket(), Arc::new(Fake::default()));
+    let _server = serve(&socket, &fake).await;
+    let shim = Shim::new(socket);
+    let exec = ExecSync { args: vec!["hang".to_owned()], timeout: None };
+    let work = shim.exec_sync("a", exec);
+    assert!(tokio::time::timeout(Duration::from_millis(50), work).await.is_err());
+    tokio::time::timeout(SOON, fake.killed.notified()).await.expect("a kill is sent");
+}

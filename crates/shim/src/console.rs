@@ -1,0 +1,90 @@
+//! The socket over which a runtime hands us the master of a container's terminal.
+
+use std::{
+    io::{self, IoSliceMut},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::net::UnixListener,
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
+};
+use tokio::time::timeout;
+
+use crate::{error::Error, source::Source};
+
+/// The longest path that fits in the address of a unix socket, in bytes.
+const LONGEST: usize = 107;
+
+/// A listening console socket. Its file goes when it is dropped.
+pub struct Console {
+    path: PathBuf,
+    listener: Source,
+}
+
+impl Console {
+    /// Listens at this path, which must not exist.
+    pub fn listen(path: PathBuf) -> Result<Self, Error> {
+        let broken = |e| Error::io("listening at", &path, e);
+        let listener = bind(&path).map_err(broken)?;
+        let listener = Source::new(listener.into()).map_err(broken)?;
+        Ok(Self { path, listener })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The master that the runtime has sent, or is about to send.
+    pub async fn receive(&self, within: Duration) -> Result<OwnedFd, Error> {
+        let doing = "receiving the terminal from the runtime";
+        let receive = async {
+            let peer = self.listener.when_ready(|fd| Ok(rustix::net::accept(fd)?)).await?;
+            let peer = Source::new(peer)?;
+            peer.when_ready(receive_fd).await
+        };
+        timeout(within, receive)
+            .await
+            .map_err(|_| Error::Late { doing, within })?
+            .map_err(Error::kernel(doing))
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // It is in the pod's directory, and goes with that at the latest.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Binds by way of the directory's descriptor where the path is too long for the system call.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    if path.as_os_str().len() <= LONGEST {
+        return UnixListener::bind(path);
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = rustix::fs::open(parent, flags, Mode::empty())?;
+    UnixListener::bind(Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name))
+}
+
+fn receive_fd(socket: std::os::fd::BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut name = [0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [IoSliceMut::new(&mut name)];
+    recvmsg(socket, &mut bytes, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let fd = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    fd.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the runtime sent no descriptor"))
+}

@@ -1,0 +1,209 @@
+//! The leak oracle: everything that a daemon can leave on the host, looked at before and after.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+use crate::{Daemon, Place, clean, eventually_within, is_true, process};
+
+/// How long what is removed may take to be gone: network namespaces, and the interfaces in them, are
+/// dismantled by the kernel in its own time.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What there is of one daemon's pods on the host, by its kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot(BTreeMap<&'static str, BTreeSet<String>>);
+
+impl Snapshot {
+    /// What is in one and not in the other, in words.
+    pub fn difference(&self, later: &Self) -> Vec<String> {
+        let none = BTreeSet::new();
+        let mut all = Vec::new();
+        for kind in self.0.keys().chain(later.0.keys()).collect::<BTreeSet<_>>() {
+            let of = |snapshot: &Self| snapshot.0.get(kind).unwrap_or(&none).clone();
+            let (old, new) = (of(self), of(later));
+            all.extend(new.difference(&old).map(|it| format!("{kind}: left behind: {it}")));
+            all.extend(old.difference(&new).map(|it| format!("{kind}: gone: {it}")));
+        }
+        all
+    }
+
+    /// What there is of one kind.
+    ///
+    /// # Panics
+    /// There is no such kind.
+    pub fn of(&self, kind: &str) -> &BTreeSet<String> {
+        self.0.get(kind).expect("a kind of thing that is looked at")
+    }
+
+    fn take(place: &Place, daemon: Option<i32>) -> Self {
+        Self(BTreeMap::from([
+            ("process", processes(place, daemon)),
+            ("mount", mounts(place)),
+            ("cgroup", cgroups(place)),
+            ("link", links(place)),
+            ("rule", rules(place)),
+            ("file", files(place)),
+        ]))
+    }
+}
+
+impl Daemon {
+    /// All that there is of its pods on the host.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::take(&self.place, self.pid())
+    }
+
+    /// The same, once a pod has come and gone: what the first one makes for all stays.
+    ///
+    /// # Panics
+    /// Not even that works.
+    pub async fn warm_snapshot(&self) -> Snapshot {
+        let cri = self.cri();
+        let pod = cri.run_pod(&self.pod("warm-up")).await.expect("a pod can be run");
+        let ran = cri.launch(&pod, &crate::container("warm-up", &["true"])).await;
+        let ended = cri.ended(&ran.expect("a container can be run")).await;
+        assert_eq!(ended.expect("it has a status").exit_code, 0);
+        cri.stop_pod(&pod).await.expect("it can be stopped");
+        cri.remove_pod(&pod).await.expect("it can be removed");
+        settled(self).await
+    }
+
+    /// Asserts that the host is as it was.
+    ///
+    /// # Panics
+    /// It is not, and stays so.
+    pub async fn assert_untouched(&self, before: &Snapshot, after: &str) {
+        let mut difference = Vec::new();
+        let begun = tokio::time::Instant::now();
+        while begun.elapsed() < PATIENCE {
+            difference = before.difference(&self.snapshot());
+            if difference.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{after} has touched the host:\n  {}", difference.join("\n  "));
+    }
+
+    /// How many descriptors the daemon has open.
+    pub fn descriptors(&self) -> usize {
+        let dir = format!("/proc/{}/fd", self.pid().unwrap_or_default());
+        fs::read_dir(dir).map_or(0, Iterator::count)
+    }
+
+    /// How many threads it has.
+    pub fn threads(&self) -> usize {
+        let dir = format!("/proc/{}/task", self.pid().unwrap_or_default());
+        fs::read_dir(dir).map_or(0, Iterator::count)
+    }
+}
+
+/// A snapshot that has stopped changing, without processes.
+async fn settled(daemon: &Daemon) -> Snapshot {
+    let mut last = daemon.snapshot();
+    eventually_within(PATIENCE, "the host settles", async || {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = daemon.snapshot();
+        let same = last == now && now.of("process").is_empty();
+        last = now;
+        is_true(same)
+    })
+    .await;
+    last
+}
+
+/// Those that name the place, are in its cgroups, or are children of the daemon: a zombie of its own
+/// too. Zombies of PID 1 are its to bury.
+fn processes(place: &Place, daemon: Option<i32>) -> BTreeSet<String> {
+    let base = format!("{}/", place.base.display());
+    let group = format!("/{}", place.cgroup());
+    let in_group =
+        |line: &str| line.split(':').nth(2).is_some_and(|path| Path::new(path).starts_with(&group));
+    let own = |it: &process::Process| {
+        it.line.contains(&base)
+            || it.cgroups.lines().any(in_group)
+            || it.exe.starts_with(&place.base)
+            || daemon == Some(it.parent)
+    };
+    let all = process::all()
+        .into_iter()
+        .filter(|it| Some(it.pid) != daemon && own(it) && !(it.zombie && it.parent == 1));
+    all.map(|it| format!("{} of {}: {} {}", it.pid, it.parent, it.exe.display(), it.line)).collect()
+}
+
+/// Those below the place, and those anywhere that are made of what is below it.
+fn mounts(place: &Place) -> BTreeSet<String> {
+    let base = place.base.display().to_string();
+    let all = clean::mounts().into_iter().filter(|mount| mount.line.contains(&base));
+    all.map(|mount| format!("{} {}", mount.kind, mount.point.display())).collect()
+}
+
+/// Those below the one that all of its pods are in.
+fn cgroups(place: &Place) -> BTreeSet<String> {
+    let name = place.cgroup();
+    let mut all = clean::cgroups(place);
+    all.retain(|path| !path.ends_with(&name));
+    all.iter().map(|path| path.display().to_string()).collect()
+}
+
+/// The ports of its bridges, and links of podbay that are tied to nothing, of whichever daemon.
+fn links(place: &Place) -> BTreeSet<String> {
+    let ports = [place.bridge(), place.cni_bridge()].map(|bridge| clean::ports(&bridge));
+    let loose = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let loose = loose.filter(|entry| !entry.path().join("master").exists());
+    let loose = loose.filter_map(|entry| entry.file_name().into_string().ok());
+    ports.into_iter().flatten().chain(loose.filter(|name| is_of_a_pod(name))).collect()
+}
+
+/// `pb` and the thirteen first digits of a pod's id.
+fn is_of_a_pod(name: &str) -> bool {
+    let digits = name.strip_prefix("pb").unwrap_or_default();
+    digits.len() == 13 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What its table leads by name to pods.
+fn rules(place: &Place) -> BTreeSet<String> {
+    let table = format!("podbay-{}", place.bridge());
+    let listed = Command::new("nft").args(["--json", "list", "table", "inet", &table]).output();
+    let text = listed.map(|output| output.stdout).unwrap_or_default();
+    let json: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    let mut rules = BTreeSet::new();
+    for item in json["nftables"].as_array().into_iter().flatten() {
+        for set in [&item["map"], &item["set"]] {
+            for element in set["elem"].as_array().into_iter().flatten() {
+                rules.insert(format!("{}: {element}", set["name"]));
+            }
+        }
+    }
+    rules
+}
+
+/// Those that the daemon keeps, but for what is meant to outlast pods: its records, its images, and
+/// what is locked.
+fn files(place: &Place) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for dir in [place.root(), place.state(), place.cni_cache(), place.ipam()] {
+        collect(&dir, &mut all);
+    }
+    all.retain(|path| {
+        let kept =
+            ["/records.", "/images/layers/", "/images/images/", "/last_reserved_ip", "/lock"];
+        !kept.iter().any(|part| path.contains(part))
+    });
+    all
+}
+
+fn collect(dir: &Path, all: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        all.insert(path.display().to_string());
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect(&path, all);
+        }
+    }
+}

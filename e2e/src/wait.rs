@@ -1,0 +1,39 @@
+//! Waiting for something to become so. The only place where time is waited for.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+const STEP: Duration = Duration::from_millis(10);
+
+/// How long things may take that should be so at once, on a machine that is busy with other tests.
+const SOON: Duration = Duration::from_secs(20);
+
+/// What `look` sees, as soon as it sees something.
+///
+/// # Panics
+/// It does not in time; `what` was awaited.
+pub async fn eventually_within<T>(
+    within: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(seen) = look().await {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "it did not become so within {within:?}: {what}");
+        sleep(STEP).await;
+    }
+}
+
+/// As [`eventually_within`], soon.
+pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(SOON, what, look).await
+}
+
+/// Something to see if it is so.
+pub fn is_true(so: bool) -> Option<()> {
+    so.then_some(())
+}
