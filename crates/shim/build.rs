@@ -8,7 +8,11 @@ use std::env;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=pause.ld");
-    println!("cargo:rustc-link-arg-bin=podbay-shim=-no-pie");
+    let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+    // A static one is at a fixed address with `-C relocation-model=static`.
+    if !features.split(',').any(|feature| feature == "crt-static") {
+        println!("cargo:rustc-link-arg-bin=podbay-shim=-no-pie");
+    }
     let here = env::var("CARGO_MANIFEST_DIR").expect("cargo names the crate's directory");
     let script = format!("-Wl,-T,{here}/pause.ld");
     for argument in [

@@ -72,18 +72,7 @@ impl Daemon {
     /// # Panics
     /// It does not take it.
     pub async fn make_image(&self) {
-        let made = self.cri.make_image(image::request(IMAGE)).await;
-        if made.as_ref().is_err_and(|e| e.code() == tonic::Code::Unimplemented) {
-            // TEMPORARY
-            let layers = [image::temporary_layer()];
-            let layout = crate::Layout::write(&self.folder("tmp-layout"), &layers);
-            let registry = crate::Registry::start(&self.folder("tmp-registry")).await.unwrap();
-            crate::lead(&self.place.certs_d(), "e2e.test", registry.port);
-            registry.push(&layout, "busybox:1");
-            self.cri.pull(IMAGE).await.expect("pull");
-            return;
-        }
-        made.expect("an image can be made");
+        self.cri.make_image(image::request(IMAGE)).await.expect("an image can be made");
     }
 
     /// The same, without an image.

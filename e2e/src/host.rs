@@ -16,38 +16,42 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What there is of one daemon's pods on the host, by its kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot(BTreeMap<&'static str, BTreeSet<String>>);
+pub struct Snapshot(BTreeMap<&'static str, Things>);
+
+/// Things by what tells one from another, and what else there is to say of each.
+type Things = BTreeMap<String, String>;
 
 impl Snapshot {
     /// What is in one and not in the other, in words.
     pub fn difference(&self, later: &Self) -> Vec<String> {
-        let none = BTreeSet::new();
-        let mut all = Vec::new();
-        for kind in self.0.keys().chain(later.0.keys()).collect::<BTreeSet<_>>() {
-            let of = |snapshot: &Self| snapshot.0.get(kind).unwrap_or(&none).clone();
-            let (old, new) = (of(self), of(later));
-            all.extend(new.difference(&old).map(|it| format!("{kind}: left behind: {it}")));
-            all.extend(old.difference(&new).map(|it| format!("{kind}: gone: {it}")));
-        }
-        all
+        let only = |one: &Self, other: &Self, what: &str| -> Vec<String> {
+            let of = |(kind, things): (&&'static str, &Things)| {
+                let others = other.of(kind);
+                let only = things.iter().filter(|(key, _)| !others.contains_key(*key));
+                only.map(|(key, more)| format!("{kind} {what}: {key} {more}")).collect::<Vec<_>>()
+            };
+            one.0.iter().flat_map(of).collect()
+        };
+        [only(later, self, "left behind"), only(self, later, "gone")].concat()
     }
 
-    /// What there is of one kind.
-    ///
-    /// # Panics
-    /// There is no such kind.
-    pub fn of(&self, kind: &str) -> &BTreeSet<String> {
+    /// Whether there is none of this kind.
+    pub fn has_no(&self, kind: &str) -> bool {
+        self.of(kind).is_empty()
+    }
+
+    fn of(&self, kind: &str) -> &Things {
         self.0.get(kind).expect("a kind of thing that is looked at")
     }
 
     fn take(place: &Place, daemon: Option<i32>) -> Self {
         Self(BTreeMap::from([
             ("process", processes(place, daemon)),
-            ("mount", mounts(place)),
-            ("cgroup", cgroups(place)),
-            ("link", links(place)),
-            ("rule", rules(place)),
-            ("file", files(place)),
+            ("mount", plain(mounts(place))),
+            ("cgroup", plain(cgroups(place))),
+            ("link", plain(links(place))),
+            ("rule", plain(rules(place))),
+            ("file", plain(files(place))),
         ]))
     }
 }
@@ -109,7 +113,7 @@ async fn settled(daemon: &Daemon) -> Snapshot {
     eventually_within(PATIENCE, "the host settles", async || {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let now = daemon.snapshot();
-        let same = last == now && now.of("process").is_empty();
+        let same = last == now && now.has_no("process");
         last = now;
         is_true(same)
     })
@@ -117,9 +121,13 @@ async fn settled(daemon: &Daemon) -> Snapshot {
     last
 }
 
+fn plain(names: BTreeSet<String>) -> Things {
+    names.into_iter().map(|name| (name, String::new())).collect()
+}
+
 /// Those that name the place, are in its cgroups, or are children of the daemon: a zombie of its own
 /// too. Zombies of PID 1 are its to bury.
-fn processes(place: &Place, daemon: Option<i32>) -> BTreeSet<String> {
+fn processes(place: &Place, daemon: Option<i32>) -> Things {
     let base = format!("{}/", place.base.display());
     let group = format!("/{}", place.cgroup());
     let in_group =
@@ -133,7 +141,11 @@ fn processes(place: &Place, daemon: Option<i32>) -> BTreeSet<String> {
     let all = process::all()
         .into_iter()
         .filter(|it| Some(it.pid) != daemon && own(it) && !(it.zombie && it.parent == 1));
-    all.map(|it| format!("{} of {}: {} {}", it.pid, it.parent, it.exe.display(), it.line)).collect()
+    let shown = |it: process::Process| match it.zombie {
+        true => (it.pid.to_string(), format!("(a zombie of {})", it.parent)),
+        false => (it.pid.to_string(), it.line),
+    };
+    all.map(shown).collect()
 }
 
 /// Those below the place, and those anywhere that are made of what is below it.

@@ -169,25 +169,3 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     gzip.write_all(bytes).expect("memory takes it");
     gzip.finish().expect("memory takes it")
 }
-
-pub(crate) fn temporary_layer() -> Layer {
-    let mut layer: Layer = vec![("bin/busybox".into(), 0o755, busybox())];
-    for a in APPLETS {
-        layer.push((
-            format!("bin/{a}"),
-            0o755,
-            format!("#!/bin/busybox sh\nexec /bin/busybox {a} \"$@\"\n").into_bytes(),
-        ));
-    }
-    layer.retain(|(p, _, _)| p != "bin/sh");
-    layer.push(("bin/sh".into(), 0o755, busybox()));
-    layer.push(("bin/sleep".into(), 0o755, busybox()));
-    for f in files() {
-        if f.path.ends_with('/') {
-            layer.push((format!("{}.keep", &f.path[1..]), 0o644, vec![]));
-        } else {
-            layer.push((f.path[1..].to_owned(), f.mode, f.content));
-        }
-    }
-    layer
-}

@@ -51,6 +51,7 @@ by_both!(
     a_process_is_who_it_is_to_be,
     processes_are_shared_as_far_as_they_are_to_be,
     what_cannot_be_run_is_told_and_leaves_nothing,
+    mounts_pass_on_as_far_as_they_are_to,
     a_container_that_runs_can_be_removed,
 );
 
@@ -177,8 +178,12 @@ async fn commands_run_in_a_container(handler: &str) {
     refused(cri.exec(&id, &[], 10).await, Code::InvalidArgument);
     refused(cri.exec("0123456789abcdef", &["true"], 10).await, Code::NotFound);
 
-    let much = cri.exec(&id, &["head", "-c", "20000000", "/dev/zero"], 30).await.unwrap();
-    assert_eq!((much.exit_code, much.stdout.len()), (0, 16 << 20), "what is too much is left out");
+    // What is too much for an answer, which has at most 16 MiB, is left out.
+    let line = "head -c 20000000 /dev/zero; head -c 20000000 /dev/zero >&2; exit 6";
+    let much = cri.exec(&id, &["sh", "-c", line], 30).await.unwrap();
+    assert_eq!(much.exit_code, 6);
+    let length = much.stdout.len() + much.stderr.len();
+    assert!((15 << 20..=16 << 20).contains(&length), "{length}");
 }
 
 async fn a_command_that_takes_too_long_is_killed(handler: &str) {
@@ -474,9 +479,8 @@ async fn a_log_that_was_renamed_is_opened_anew_and_no_line_is_lost() {
     assert_eq!(why.code(), Code::FailedPrecondition);
 }
 
-#[tokio::test]
-async fn mounts_pass_on_as_far_as_they_are_to() {
-    let Some((node, pod)) = pod_by("podbay").await else { return };
+async fn mounts_pass_on_as_far_as_they_are_to(handler: &str) {
+    let Some((node, pod)) = pod_by(handler).await else { return };
     let cri = node.cri();
     let shared = node.folder("shared");
     let shown = shared.display().to_string();
@@ -493,7 +497,7 @@ async fn mounts_pass_on_as_far_as_they_are_to() {
     let mut privileged = node.pod("privileged");
     let linux = privileged.linux.as_mut().unwrap();
     linux.security_context.as_mut().unwrap().privileged = true;
-    let other = cri.run_pod(&privileged).await.unwrap();
+    let other = cri.run_pod_by(&privileged, handler).await.unwrap();
     let private = with("private", v1::MountPropagation::PropagationPrivate);
     let slave = with("slave", v1::MountPropagation::PropagationHostToContainer);
     let both = with("both", v1::MountPropagation::PropagationBidirectional);
@@ -505,12 +509,12 @@ async fn mounts_pass_on_as_far_as_they_are_to() {
     e2e::run("mount", &["-t", "tmpfs", "e2e", &below]);
     fs::write(shared.join("from-host/word"), "").unwrap();
     let sees = "test -e /shared/from-host/word";
-    cri.shell(&private, sees).await.expect_err("it is private");
     cri.shell(&slave, sees).await.unwrap();
     cri.shell(&both, sees).await.unwrap();
     cri.shell(&both, "mkdir /shared/back && mount -t tmpfs e2e /shared/back").await.unwrap();
     cri.shell(&both, "touch /shared/back/word").await.unwrap();
     assert!(shared.join("back/word").exists());
+    cri.shell(&private, sees).await.expect_err("it is private");
     cri.remove_pod(&pod).await.unwrap();
 }
 

@@ -243,7 +243,7 @@ async fn after_a_reboot_pods_are_not_ready_and_can_be_removed() {
     cri.remove_all().await.unwrap();
     let before = node.warm_snapshot().await;
     assert_eq!(leases(&node), 0);
-    assert!(before.of("process").is_empty() && before.of("mount").is_empty(), "{before:?}");
+    assert!(before.has_no("process") && before.has_no("mount"), "{before:?}");
 }
 
 /// How many addresses and ports are held.

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use period::Period;
 
@@ -23,13 +23,17 @@ pub const DEFAULT: &str = include_str!("default.toml");
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("reading the configuration {}", path.display())]
-    Unreadable { path: PathBuf, #[source] source: std::io::Error },
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{origin}: {message}")]
     Invalid { origin: String, message: String },
 }
 
 /// What podbayd is told.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub root: PathBuf,
@@ -47,7 +51,7 @@ pub struct Config {
 }
 
 /// What a CRI runtime handler stands for.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Handler {
     #[serde(default)]
@@ -56,21 +60,21 @@ pub struct Handler {
     pub runtime: String,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Controller {
     #[default]
     Pause,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cgroups {
     pub driver: CgroupDriver,
     pub parent: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CgroupDriver {
     Auto,
@@ -78,7 +82,7 @@ pub enum CgroupDriver {
     Systemd,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
     pub conf_dir: PathBuf,
@@ -89,14 +93,14 @@ pub struct Network {
     pub bridge: Bridge,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fallback {
     None,
     Bridge,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bridge {
     pub name: String,
@@ -104,7 +108,7 @@ pub struct Bridge {
     pub remove_on_exit: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Images {
     pub hosts_dirs: Vec<PathBuf>,
@@ -231,7 +235,9 @@ fn check(config: &Config) -> Result<(), String> {
     }
     let parent = &config.cgroups.parent;
     if parent.is_empty() || parent.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err(format!("`cgroups.parent` must be a relative path without dots, not {parent:?}"));
+        return Err(format!(
+            "`cgroups.parent` must be a relative path without dots, not {parent:?}"
+        ));
     }
     Ok(())
 }

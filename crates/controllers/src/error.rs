@@ -10,7 +10,12 @@ pub enum Error {
     #[error("this controller has no {call}")]
     Unsupported { call: &'static str },
     #[error("{doing} {}", path.display())]
-    Io { doing: &'static str, path: PathBuf, #[source] source: io::Error },
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("the shim of the pod did not end within {0:?} of being killed")]
     WillNotDie(Duration),
     #[error("the sandbox's program cannot be configured")]

@@ -9,11 +9,7 @@ mod error;
 mod pause;
 mod shims;
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use names::{Nanos, PodId};
@@ -47,7 +43,11 @@ pub trait Controller: Send + Sync {
     async fn shutdown(&self, place: &Place) -> Result<(), Error>;
 
     /// Tells it of changed resources. Not every controller has a use for them.
-    async fn update(&self, _pod: &PodId, _resources: &oci_spec::runtime::LinuxResources) -> Result<(), Error> {
+    async fn update(
+        &self,
+        _pod: &PodId,
+        _resources: &oci_spec::runtime::LinuxResources,
+    ) -> Result<(), Error> {
         Err(Error::Unsupported { call: "update" })
     }
 

@@ -163,10 +163,7 @@ mod tests {
         let own = i32::try_from(std::process::id()).unwrap();
         assert_eq!(is_shim_of(own, &pod, Path::new("/x")), None);
         assert_eq!(is_shim_of(i32::MAX, &pod, Path::new("/x")), None);
-        let mut child = Command::new("/bin/sh")
-            .args(["--pod"])
-            .spawn()
-            .unwrap();
+        let mut child = Command::new("/bin/sh").args(["--pod"]).spawn().unwrap();
         let _ = child.kill();
         child.wait().unwrap();
         assert!(find(&pod, Path::new("/nowhere")).is_empty());

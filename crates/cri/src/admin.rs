@@ -92,7 +92,7 @@ impl admin_server::Admin for AdminService {
         let held = self.pods.quarantine().map_err(code::status)?;
         let items = held.into_iter().map(|held| admin::Quarantined {
             key: held.name(),
-            kind: held.table,
+            kind: held.table.trim_end_matches('s').to_owned(),
             reason: held.reason,
             time: held.at,
         });

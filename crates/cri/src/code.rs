@@ -36,7 +36,9 @@ pub(crate) fn rejected(error: Rejected) -> Status {
 pub(crate) fn pull(error: &images::Error) -> Status {
     let text = chain(error);
     match error.class() {
-        Class::Unavailable => Status::new(Code::Unavailable, format!("RegistryUnavailable: {text}")),
+        Class::Unavailable => {
+            Status::new(Code::Unavailable, format!("RegistryUnavailable: {text}"))
+        }
         class => Status::new(code(class), text),
     }
 }

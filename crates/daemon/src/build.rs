@@ -2,8 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io,
+    fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -37,7 +36,12 @@ pub(crate) enum Error {
     #[error("`log` is {filter:?}, which is no filter: {why}")]
     BadLogFilter { filter: String, why: String },
     #[error("{doing} {}", path.display())]
-    Io { doing: &'static str, path: PathBuf, #[source] source: io::Error },
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("{name} is in none of {}; install it there or set its key in the configuration", list(.places))]
     NoProgram { name: &'static str, places: Vec<PathBuf> },
     #[error("the runtime {runtime:?} of the default handler {name:?} is not on this machine")]
@@ -109,7 +113,7 @@ pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
     let facts = Facts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         systemd_cgroups,
-        config: format!("{config:?}"),
+        config: serde_json::to_string(config).unwrap_or_default(),
     };
     Ok(Daemon { pods: Pods::new(host), images, facts, _lock: lock })
 }
@@ -162,7 +166,8 @@ fn handlers(
 ) -> Result<BTreeMap<String, Handler>, Error> {
     let shim = own(&config.shim, "podbay-shim")?;
     let shims = Shims::new(shim, config.state.join("shims"));
-    let pause: Arc<dyn Controller> = Arc::new(Pause::new(shims, node.clone(), layout.clone(), config.shim_deadline.0));
+    let pause: Arc<dyn Controller> =
+        Arc::new(Pause::new(shims, node.clone(), layout.clone(), config.shim_deadline.0));
     let mut handlers = BTreeMap::new();
     for (name, handler) in &config.handlers {
         let runtime = match handler.runtime.as_str() {
@@ -177,7 +182,11 @@ fn handlers(
                 let runtime = handler.runtime.clone();
                 return Err(Error::NoDefaultRuntime { name: name.clone(), runtime });
             }
-            (None, _) => tracing::info!(handler = name, runtime = handler.runtime, "not offered: its runtime is not here"),
+            (None, _) => tracing::info!(
+                handler = name,
+                runtime = handler.runtime,
+                "not offered: its runtime is not here"
+            ),
         }
     }
     Ok(handlers)

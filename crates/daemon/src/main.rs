@@ -91,8 +91,10 @@ fn read_config(arguments: &Arguments) -> Result<Config, build::Error> {
 }
 
 fn log_as(filter: &str) -> Result<(), build::Error> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| build::Error::BadLogFilter { filter: filter.to_owned(), why: error.to_string() })?;
+    let filter = EnvFilter::try_new(filter).map_err(|error| build::Error::BadLogFilter {
+        filter: filter.to_owned(),
+        why: error.to_string(),
+    })?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     Ok(())
 }

@@ -123,7 +123,8 @@ fn listen(path: &Path) -> Result<UnixListener, Error> {
 /// Comes to its end when podbayd is asked to.
 fn ended() -> Result<impl Future<Output = ()>, Error> {
     let signals = |kind| signal(kind).map_err(|e| Error::io("waiting for", "signals", e));
-    let (mut term, mut int) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+    let (mut term, mut int) =
+        (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {
             _ = term.recv() => {}

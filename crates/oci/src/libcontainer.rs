@@ -11,9 +11,11 @@ pub fn for_libcontainer(spec: &mut Spec) {
     if let Some(filter) = linux.seccomp().as_ref().map(seccomp::for_libcontainer) {
         linux.set_seccomp(Some(filter));
     }
-    // It knows only the names without the r, and takes them all recursively.
-    let propagation = linux.rootfs_propagation().clone();
-    linux.set_rootfs_propagation(propagation.map(|name| name.trim_start_matches('r').to_owned()));
+    // It knows only the names without the r, takes them all recursively, and heeds no mount's own:
+    // without one, later mounts of the host would be seen in mounts that are private.
+    let propagation = linux.rootfs_propagation().as_deref().unwrap_or("private");
+    let propagation = propagation.trim_start_matches('r').to_owned();
+    linux.set_rootfs_propagation(Some(propagation));
 }
 
 #[cfg(test)]
@@ -24,9 +26,10 @@ mod tests {
 
     #[test]
     fn propagation_has_the_names_that_libcontainer_knows() {
-        for (ours, theirs) in [("rshared", "shared"), ("rslave", "slave"), ("private", "private")] {
+        let names = [(Some("rshared"), "shared"), (Some("rslave"), "slave"), (None, "private")];
+        for (ours, theirs) in names {
             let mut linux = Linux::default();
-            linux.set_rootfs_propagation(Some(ours.to_owned()));
+            linux.set_rootfs_propagation(ours.map(str::to_owned));
             let mut spec = Spec::default();
             spec.set_linux(Some(linux));
             for_libcontainer(&mut spec);

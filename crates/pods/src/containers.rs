@@ -100,14 +100,16 @@ impl Pods {
             class: Class::NotFound,
             why: format!("no image {}: pull it first", plan.image),
         })?;
-        let image_ref = image.digests.first().map_or_else(|| image.id.to_string(), ToString::to_string);
+        let image_ref =
+            image.digests.first().map_or_else(|| image.id.to_string(), ToString::to_string);
         let log = match (&pod.plan.log_directory, &plan.log_path) {
             (Some(directory), Some(path)) => Some(directory.join(path)),
             _ => None,
         };
         self.check_pid_target(pod, &plan)?;
         crate::spec::check(&world.host, pod, &plan, &image)?;
-        let stop_signal = crate::signals::stop_signal(plan.stop_signal, Some(&image.config.stop_signal))?;
+        let stop_signal =
+            crate::signals::stop_signal(plan.stop_signal, Some(&image.config.stop_signal))?;
         Ok(ContainerRecord {
             bundle: pod.state_dir.join("containers").join(id.as_str()),
             cgroup: pod.cgroup.join(id.as_str()),
@@ -164,8 +166,10 @@ impl Pods {
         }
         let shim = self.inner.world.shim(&pod)?;
         let within = self.inner.world.host.shim_deadline;
+        // Taken before, so that not even the shortest life ends before it began.
+        let at = now();
         let (event, result) = match shim.start(turn.id.as_str(), within).await {
-            Ok(pid) => (Event::Started { pid, at: now() }, Ok(())),
+            Ok(pid) => (Event::Started { pid, at }, Ok(())),
             Err(error) => {
                 let error = Error::from(error).at("starting the container");
                 (Event::Died(not_started(&error)), Err(error))
@@ -181,7 +185,7 @@ impl Pods {
     /// Watches a container's process, and tells in the record when it has ended.
     pub(crate) fn watch_container(&self, container: Container) {
         let this = self.clone();
-        self.inner.tasks.spawn(async move {
+        tokio::spawn(async move {
             let record = container.snapshot();
             let Ok(pod) = this.pod_of(&record) else { return };
             let death = match this.inner.world.shim(&pod.snapshot()) {
@@ -305,7 +309,8 @@ impl Pods {
         if !self.knows_container(&turn.id) {
             return Ok(());
         }
-        let mut work = ContainerWork { world: &self.inner.world, pod: &pod, turn, pid_target: None };
+        let mut work =
+            ContainerWork { world: &self.inner.world, pod: &pod, turn, pid_target: None };
         step::unmake(&mut work, None).await?;
         let (id, name) = (work.turn.id.clone(), name_of(&work.turn));
         self.drop_container(&id, &name);

@@ -115,7 +115,9 @@ pub(crate) fn hostname(pod: &PodRecord) -> String {
 }
 
 fn hosts(addresses: &[IpAddr], hostname: &str) -> String {
-    addresses.iter().fold(HOSTS.to_owned(), |text, address| format!("{text}{address}\t{hostname}\n"))
+    addresses
+        .iter()
+        .fold(HOSTS.to_owned(), |text, address| format!("{text}{address}\t{hostname}\n"))
 }
 
 fn resolv_conf(dns: Option<&Dns>) -> Result<String, Error> {

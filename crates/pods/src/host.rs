@@ -14,11 +14,7 @@ use shim_api::Shim;
 use store::Records;
 use sys::cgroup::Layout;
 
-use crate::{
-    Error, container::ContainerRecord,
-    names::Names,
-    plan::PodName, pod::PodRecord,
-};
+use crate::{Error, container::ContainerRecord, names::Names, plan::PodName, pod::PodRecord};
 
 /// What the daemon gives to the pods.
 pub struct Host {
@@ -120,8 +116,10 @@ impl World {
     pub(crate) async fn unmake_cgroup(&self, path: &Path) -> Result<(), Error> {
         let group = self.cgroup(path)?;
         // Waiting for processes to go is a matter of polling on cgroup v1.
-        let unmade = tokio::task::spawn_blocking(move || group.kill().and_then(|()| group.remove()));
-        let result = unmade.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()));
+        let unmade =
+            tokio::task::spawn_blocking(move || group.kill().and_then(|()| group.remove()));
+        let result =
+            unmade.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()));
         crate::error::Context::on(result, "removing the cgroup", path)
     }
 

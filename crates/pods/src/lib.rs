@@ -6,6 +6,7 @@
 
 mod container;
 mod container_steps;
+mod containers;
 mod error;
 mod faults;
 mod files;
@@ -21,7 +22,6 @@ mod pod_steps;
 mod quarantine;
 mod recover;
 mod run;
-mod containers;
 mod signals;
 mod spec;
 mod stats;
@@ -41,8 +41,8 @@ pub use error::Error;
 pub use host::{Handler, Host};
 pub use node::NotReady;
 pub use pod::{Network, PodRecord};
-pub use store::Quarantined;
 pub use stats::{ContainerStats, Layer, Memory};
+pub use store::Quarantined;
 
 use host::World;
 use owner::Owner;

@@ -1,9 +1,6 @@
 //! Limits, as a plan has them, and as cgroups and OCI take them. What this host has no controller for
 //! is left out, as containerd does, and told.
 
-use oci_spec::runtime::{
-    LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxResources,
-};
 use sys::cgroup::{Layout, Limits};
 
 use crate::{Error, plan::Resources};
@@ -42,27 +39,22 @@ pub(crate) fn clip(layout: &Layout, mut limits: Limits) -> (Limits, Vec<String>)
     (limits, left_out)
 }
 
-/// The limits as Task.Update takes them.
-pub(crate) fn oci(limits: &Limits) -> LinuxResources {
-    let mut cpu = LinuxCpu::default();
-    cpu.set_shares(limits.cpu_shares)
-        .set_quota(limits.cpu_quota)
-        .set_period(limits.cpu_period)
-        .set_cpus(limits.cpuset_cpus.clone())
-        .set_mems(limits.cpuset_mems.clone());
-    let mut memory = LinuxMemory::default();
-    memory.set_limit(limits.memory).set_swap(limits.memory_swap);
-    let hugepages = limits.hugepages.iter().map(|(size, bytes)| {
-        let mut limit = LinuxHugepageLimit::default();
-        limit.set_page_size(size.clone()).set_limit(i64::try_from(*bytes).unwrap_or(i64::MAX));
-        limit
-    });
-    let mut resources = LinuxResources::default();
-    resources.set_cpu(Some(cpu)).set_memory(Some(memory)).set_hugepage_limits(Some(hugepages.collect()));
-    if !limits.unified.is_empty() {
-        resources.set_unified(Some(limits.unified.clone().into_iter().collect()));
+/// The same limits in the words of the OCI config, which adds what goes without saying: without a
+/// limit of swap, memory and swap together are limited as memory is.
+pub(crate) fn oci(resources: &Resources) -> oci::Resources {
+    let limits = of(resources);
+    oci::Resources {
+        cpu_shares: limits.cpu_shares,
+        cpu_quota: limits.cpu_quota,
+        cpu_period: limits.cpu_period,
+        cpuset_cpus: limits.cpuset_cpus,
+        cpuset_mems: limits.cpuset_mems,
+        memory: limits.memory,
+        memory_swap: limits.memory_swap,
+        pids: None,
+        hugepages: limits.hugepages,
+        unified: limits.unified,
     }
-    resources
 }
 
 /// What holds after an update: what it says, and where it says nothing what held before.
@@ -80,7 +72,11 @@ pub(crate) fn merge(old: &Resources, new: &Resources) -> Resources {
         oom_score_adj: old.oom_score_adj,
         cpuset_cpus: text(&old.cpuset_cpus, &new.cpuset_cpus),
         cpuset_mems: text(&old.cpuset_mems, &new.cpuset_mems),
-        hugepages: if new.hugepages.is_empty() { old.hugepages.clone() } else { new.hugepages.clone() },
+        hugepages: if new.hugepages.is_empty() {
+            old.hugepages.clone()
+        } else {
+            new.hugepages.clone()
+        },
         unified,
     }
 }

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use cni::Attachment;
 use ::network::HostPort;
+use cni::Attachment;
 use oci::Namespace;
 
 use crate::{
@@ -19,7 +19,9 @@ const INTERFACE: &str = "eth0";
 /// The sysctls of the pod's network namespace: those that it asks for, over those that all have.
 pub(crate) fn sysctls(asked: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut all = oci::default_sysctls(false);
-    all.extend(asked.iter().filter(|(key, _)| is_of_network(key)).map(|(k, v)| (k.clone(), v.clone())));
+    all.extend(
+        asked.iter().filter(|(key, _)| is_of_network(key)).map(|(k, v)| (k.clone(), v.clone())),
+    );
     all
 }
 

@@ -37,7 +37,9 @@ impl Pods {
             }),
             None => Err(NotReady {
                 reason: "NoNetworkConfig",
-                message: format!("{none}; install a CNI plugin, or set network.fallback = \"bridge\""),
+                message: format!(
+                    "{none}; install a CNI plugin, or set network.fallback = \"bridge\""
+                ),
             }),
         }
     }

@@ -204,7 +204,11 @@ impl PodWork<'_> {
             sysctls: network::of_others(&plan.sysctls),
             user: security.run_as_user.map(id).transpose()?,
             group: security.run_as_group.map(id).transpose()?,
-            groups: security.supplemental_groups.iter().map(|it| id(*it)).collect::<Result<_, _>>()?,
+            groups: security
+                .supplemental_groups
+                .iter()
+                .map(|it| id(*it))
+                .collect::<Result<_, _>>()?,
             privileged: security.privileged,
             seccomp: seccomp(&security.seccomp)?,
             program: self.program()?,

@@ -124,8 +124,12 @@ impl Pods {
         let asked = tokio::time::timeout(PATIENCE, controller.status(&record.id)).await;
         match asked {
             Ok(Ok(Status::Running)) | Err(_) => {}
-            Ok(Ok(status)) => tracing::warn!(pod = %record.id, ?status, "the sandbox ended meanwhile"),
-            Ok(Err(error)) => tracing::warn!(pod = %record.id, %error, "the sandbox does not answer"),
+            Ok(Ok(status)) => {
+                tracing::warn!(pod = %record.id, ?status, "the sandbox ended meanwhile")
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(pod = %record.id, %error, "the sandbox does not answer")
+            }
         }
         // The watch finds out the same, and tells it in the record.
         self.watch_pod(owner);
@@ -144,7 +148,9 @@ impl Pods {
             let mut work = ContainerWork { world: &self.inner.world, pod, turn, pid_target: None };
             match step::unmake(&mut work, None).await {
                 Ok(()) => self.drop_container(&id, &name),
-                Err(error) => tracing::error!(container = %id, error = error.chain(), "what was half made of it cannot be undone yet"),
+                Err(error) => {
+                    tracing::error!(container = %id, error = error.chain(), "what was half made of it cannot be undone yet")
+                }
             }
             return;
         }
@@ -228,8 +234,12 @@ impl Pods {
             }
             let nowhere = self.inner.world.host.state.join("nowhere");
             match images.unmount(&id, &nowhere).await {
-                Ok(()) => tracing::info!(container = %id, "a root filesystem of no container was freed"),
-                Err(error) => tracing::warn!(container = %id, %error, "a root filesystem of no container cannot be freed yet"),
+                Ok(()) => {
+                    tracing::info!(container = %id, "a root filesystem of no container was freed")
+                }
+                Err(error) => {
+                    tracing::warn!(container = %id, %error, "a root filesystem of no container cannot be freed yet")
+                }
             }
         }
     }

@@ -152,7 +152,8 @@ impl Pods {
     /// Watches the sandbox, and tells in the record when it ends by itself.
     pub(crate) fn watch_pod(&self, owner: Arc<Owner<PodRecord>>) {
         let this = self.clone();
-        self.inner.tasks.spawn(async move {
+        // Not among the operations that a daemon which ends waits for: it may last for years.
+        tokio::spawn(async move {
             let record = owner.snapshot();
             let Ok(controller) = this.inner.world.controller(&record) else { return };
             let exit = match controller.wait(&record.id).await {
@@ -182,9 +183,7 @@ impl Pods {
 }
 
 /// A ready pod, which stays as it is for as long as this is held.
-pub(crate) async fn ready(
-    pod: &Owner<PodRecord>,
-) -> Result<RwLockReadGuard<'_, PodRecord>, Error> {
+pub(crate) async fn ready(pod: &Owner<PodRecord>) -> Result<RwLockReadGuard<'_, PodRecord>, Error> {
     let record = pod.hold().await;
     if record.is_ready() {
         return Ok(record);

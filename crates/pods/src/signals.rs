@@ -101,7 +101,9 @@ mod tests {
 
     #[test]
     fn names_are_read_as_docker_reads_them() {
-        for (text, number) in [("TERM", 15), ("sigusr1", 10), ("9", 9), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)] {
+        for (text, number) in
+            [("TERM", 15), ("sigusr1", 10), ("9", 9), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)]
+        {
             assert_eq!(by_name(text), Some(number), "{text}");
         }
         for text in ["", "0", "65", "SIGRTMIN+99", "-3"] {
@@ -114,6 +116,9 @@ mod tests {
         for number in 1..=65 {
             assert!((1..=64).contains(&by_cri(number).unwrap()), "{number}");
         }
-        assert_eq!((by_cri(23), by_cri(35), by_cri(51), by_cri(65)), (Some(15), Some(34), Some(50), Some(64)));
+        assert_eq!(
+            (by_cri(23), by_cri(35), by_cri(51), by_cri(65)),
+            (Some(15), Some(34), Some(50), Some(64))
+        );
     }
 }

@@ -125,7 +125,7 @@ impl Parts<'_> {
             mounts: plan.mounts.iter().enumerate().map(mount).collect::<Result<_, _>>()?,
             image_volumes: Vec::new(),
             devices: devices(&plan.devices)?,
-            resources: resources(plan),
+            resources: limits::oci(&plan.resources),
             cgroup: self.cgroup.to_owned(),
             node,
         })
@@ -144,7 +144,10 @@ impl Parts<'_> {
 
     fn process(&self, user: oci::User) -> oci::Process {
         let (plan, image) = (self.plan, &self.image.config);
-        let env = |(name, value): &(String, Vec<u8>)| oci::Env { name: name.clone(), value: value.clone() };
+        let env = |(name, value): &(String, Vec<u8>)| oci::Env {
+            name: name.clone(),
+            value: value.clone(),
+        };
         oci::Process {
             image: oci::ImageProcess {
                 entrypoint: image.entrypoint.clone(),
@@ -195,7 +198,9 @@ impl Parts<'_> {
                 Sharing::Container => Namespace::Own,
                 Sharing::Node => Namespace::Host,
                 Sharing::Pod => join(pod.pid),
-                Sharing::Target(_) => join(pid_target.map(|pid| format!("/proc/{pid}/ns/pid").into())),
+                Sharing::Target(_) => {
+                    join(pid_target.map(|pid| format!("/proc/{pid}/ns/pid").into()))
+                }
             },
             user: None,
         }
@@ -217,7 +222,8 @@ fn seccomp(profile: &Profile) -> Result<oci::Seccomp, Error> {
         controllers::Seccomp::Unconfined => oci::Seccomp::Unconfined,
         controllers::Seccomp::RuntimeDefault => oci::Seccomp::RuntimeDefault,
         controllers::Seccomp::Profile(bytes) => {
-            let bad = |bad: oci::BadProfile| Error::rejected("security_context.seccomp", bad.to_string());
+            let bad =
+                |bad: oci::BadProfile| Error::rejected("security_context.seccomp", bad.to_string());
             oci::Seccomp::Profile(Box::new(oci::parse_seccomp(&bytes).map_err(bad)?))
         }
     })
@@ -253,22 +259,6 @@ fn mount((n, mount): (usize, &Mount)) -> Result<oci::Mount, Error> {
         },
         ..oci::Mount::default()
     })
-}
-
-fn resources(plan: &ContainerPlan) -> oci::Resources {
-    let limits = limits::of(&plan.resources);
-    oci::Resources {
-        cpu_shares: limits.cpu_shares,
-        cpu_quota: limits.cpu_quota,
-        cpu_period: limits.cpu_period,
-        cpuset_cpus: limits.cpuset_cpus,
-        cpuset_mems: limits.cpuset_mems,
-        memory: limits.memory,
-        memory_swap: limits.memory_swap,
-        pids: None,
-        hugepages: limits.hugepages,
-        unified: limits.unified,
-    }
 }
 
 /// A folder stands for all devices in it.

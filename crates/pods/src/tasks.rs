@@ -54,9 +54,10 @@ impl Pods {
             limits::check(&merged, "linux")?;
             let pod = this.pod_of(&turn)?.snapshot();
             let shim = this.inner.world.shim(&pod)?;
-            let (asked, _) = limits::clip(&this.inner.world.host.layout, limits::of(&merged));
-            let within = this.inner.world.host.shim_deadline;
-            shim.update(turn.id.as_str(), &limits::oci(&asked), within).await?;
+            let host = &this.inner.world.host;
+            let mut left_out = Vec::new();
+            let asked = oci::resources(&limits::oci(&merged), &host.node, &mut left_out)?;
+            shim.update(turn.id.as_str(), &asked, host.shim_deadline).await?;
             turn.resources = merged;
             this.inner.world.container_records.put(turn.id.as_str(), &turn).await?;
             turn.show();

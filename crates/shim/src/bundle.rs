@@ -68,6 +68,7 @@ struct Process {
     #[serde(default)]
     env: Vec<String>,
     no_new_privileges: Option<bool>,
+    capabilities: Option<IgnoredAny>,
     selinux_label: Option<String>,
 }
 
@@ -135,7 +136,8 @@ impl Config {
             own_pids: linux.namespaces.iter().any(|ns| ns.kind == "pid" && ns.path.is_none()),
             hooks: hooks.is_some() || linux.intel_rdt.is_some(),
             needs_adapting: !process.env.iter().any(home)
-                || process.no_new_privileges == Some(false),
+                || process.no_new_privileges == Some(false)
+                || process.capabilities.is_none(),
             cgroup: linux.cgroups_path,
         }
     }
@@ -160,7 +162,7 @@ mod tests {
     #[test]
     fn the_owner_of_the_stdio_is_the_user_as_the_host_knows_it() {
         let config = r#"{"ociVersion":"1.2.0","process":{"args":["a"],"user":{"uid":5,"gid":7},
-            "env":["HOME=/"],"cwd":"/"},"linux":{"uidMappings":[{"containerID":0,"hostID":1000,
+            "env":["HOME=/"],"cwd":"/","capabilities":{}},"linux":{"uidMappings":[{"containerID":0,"hostID":1000,
             "size":6}],"gidMappings":[{"containerID":0,"hostID":2000,"size":7}],
             "namespaces":[{"type":"pid"},{"type":"network","path":"/x"}]}}"#;
         let bundle = read(config).unwrap();

@@ -5,6 +5,7 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use shim_api::{EXEC_OUTPUT_LIMIT, supervisor::ExecSyncPiece};
+use sys::cgroup::Cgroup;
 use tokio::{
     sync::{Notify, oneshot},
     time::{Instant, sleep_until, timeout},
@@ -19,6 +20,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// How long a killed command may take to be gone.
 const DEATH: Duration = Duration::from_millis(800);
 
+/// As good as never.
+const FAR: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// How much output is sent at a time, in bytes; and read, too.
 const PIECE: usize = 256 * 1024;
 const READ: usize = 16 * 1024;
@@ -32,15 +36,19 @@ pub trait Listener: Send + Sync {
 
 /// A command that runs.
 pub struct Running {
+    /// It leads a session.
     pub pid: u32,
+    pub cgroup: Option<Cgroup>,
     pub ended: oneshot::Receiver<Ended>,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
 }
 
-/// How long it may run, how much of its output is wanted, and what ends it early.
+/// How long it may take, how much of its output is wanted, and what ends it early.
 pub struct Terms {
-    pub timeout: Option<Duration>,
+    /// Since it was asked for.
+    timeout: Option<Duration>,
+    since: Instant,
     /// Of each of stdout and stderr, in bytes.
     pub limit: usize,
     pub kill: Arc<Notify>,
@@ -52,7 +60,20 @@ impl Terms {
         let limit = usize::try_from(limit).unwrap_or(EXEC_OUTPUT_LIMIT);
         let limit = if limit == 0 { EXEC_OUTPUT_LIMIT } else { limit.min(EXEC_OUTPUT_LIMIT) };
         let timeout = (timeout > 0).then(|| Duration::from_nanos(timeout));
-        Self { timeout, limit, kill: Arc::new(Notify::new()) }
+        Self { timeout, since: Instant::now(), limit, kill: Arc::new(Notify::new()) }
+    }
+
+    /// How much of the time is left, but no more than this.
+    pub fn left(&self, most: Duration) -> Duration {
+        self.timeout.map_or(most, |timeout| timeout.saturating_sub(self.since.elapsed()).min(most))
+    }
+
+    fn deadline(&self) -> Instant {
+        self.since + self.timeout.unwrap_or(FAR)
+    }
+
+    fn late(&self) -> Error {
+        Error::Late { doing: "the command", within: self.timeout.unwrap_or(FAR) }
     }
 }
 
@@ -86,7 +107,7 @@ impl Stream {
 
 /// Follows the command to its end. Whatever happens, it does not run any more when this returns.
 pub async fn follow(running: Running, terms: &Terms, listener: &dyn Listener) -> Result<(), Error> {
-    let Running { pid, mut ended, stdout, stderr } = running;
+    let Running { pid, cgroup, mut ended, stdout, stderr } = running;
     let result = async {
         let stdout = Stream::new(stdout, terms.limit)?;
         let stderr = Stream::new(stderr, terms.limit)?;
@@ -96,6 +117,9 @@ pub async fn follow(running: Running, terms: &Terms, listener: &dyn Listener) ->
     // Only what has not been reaped may be killed by its pid; the receiver knows.
     if result.is_err() && !ended.is_terminated() && ended.try_recv().is_err() {
         processes::kill_tree(pid);
+        if let Some(cgroup) = &cgroup {
+            processes::kill_session(cgroup, pid);
+        }
         let _ = timeout(DEATH, ended).await;
     }
     result
@@ -107,8 +131,7 @@ async fn pass_on(
     terms: &Terms,
     listener: &dyn Listener,
 ) -> Result<(), Error> {
-    let far = Duration::from_secs(u64::from(u32::MAX));
-    let mut deadline = Instant::now() + terms.timeout.unwrap_or(far);
+    let mut deadline = terms.deadline();
     let mut code = None;
     while code.is_none() || out.open || err.open {
         tokio::select! {
@@ -120,10 +143,7 @@ async fn pass_on(
             () = terms.kill.notified(), if code.is_none() => return Err(Error::Abandoned),
             () = sleep_until(deadline) => match code {
                 Some(_) => break,
-                None => {
-                    let within = terms.timeout.unwrap_or(far);
-                    return Err(Error::Late { doing: "the command", within });
-                }
+                None => return Err(terms.late()),
             },
             () = out.read(), if out.open => {}
             () = err.read(), if err.open => {}
@@ -133,10 +153,7 @@ async fn pass_on(
             tokio::select! {
                 heard = hear => heard?,
                 () = terms.kill.notified() => return Err(Error::Abandoned),
-                () = sleep_until(deadline), if code.is_none() => {
-                    let within = terms.timeout.unwrap_or(far);
-                    return Err(Error::Late { doing: "the command", within });
-                }
+                () = sleep_until(deadline), if code.is_none() => return Err(terms.late()),
             }
         }
     }

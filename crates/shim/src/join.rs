@@ -181,9 +181,8 @@ fn confine(
         load(filter)?;
     }
     capabilities::reset_effective(syscall).map_err(Failure::of_capabilities)?;
-    if let Some(wanted) = process.capabilities() {
-        capabilities::drop_privileges(wanted, syscall).map_err(Failure::of_capabilities)?;
-    }
+    let wanted = process.capabilities().clone().unwrap_or_else(program::no_capabilities);
+    capabilities::drop_privileges(&wanted, syscall).map_err(Failure::of_capabilities)?;
     if late {
         chdir(process.cwd()).map_err(Failure::on_the_way("changing to the working directory"))?;
     }

@@ -14,6 +14,7 @@ pub mod error;
 pub mod exec;
 pub mod exit;
 pub mod fork;
+pub mod heap;
 pub mod join;
 pub mod log;
 pub mod payload;

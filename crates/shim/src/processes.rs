@@ -56,6 +56,28 @@ pub fn kill_tree(root: u32) {
     }
 }
 
+/// Kills what is left of a session in a cgroup: what has been orphaned is in no tree any more. The
+/// session's leader has not been reaped yet, so that no other session has its number.
+pub fn kill_session(cgroup: &Cgroup, leader: u32) {
+    let members = || {
+        let pids = cgroup.pids().unwrap_or_default().into_iter();
+        pids.filter(|pid| session(*pid) == Some(leader)).collect::<Vec<u32>>()
+    };
+    let held: Vec<(u32, OwnedFd)> =
+        members().into_iter().filter_map(|pid| Some((pid, hold(pid).ok()?))).collect();
+    let still = members();
+    for (_, process) in held.iter().filter(|(pid, _)| still.contains(pid)) {
+        // One that is gone already is what we want.
+        let _ = send(process, Signal::KILL);
+    }
+}
+
+/// Field 6 of `/proc/<pid>/stat`.
+fn session(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(6 - 3)?.parse().ok()
+}
+
 /// The process and its descendants, as `/proc` has them now.
 fn tree(root: u32) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();

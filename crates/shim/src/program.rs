@@ -2,7 +2,7 @@
 //! that users of runc know. Everything happens inside the container.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::CString,
     fs::File,
     io::{self, Read as _, Write as _},
@@ -10,7 +10,7 @@ use std::{
     ptr,
 };
 
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{LinuxCapabilities, Process};
 use serde::{Deserialize, Serialize};
 
 /// Where programs are looked for if the container has no PATH, as runc does.
@@ -123,6 +123,15 @@ fn environment(process: &Process) -> Vec<String> {
         environment.push(format!("HOME={}", home_inside(process.user().uid())));
     }
     environment
+}
+
+/// What a process has that says nothing of capabilities: none, not even to be given.
+pub fn no_capabilities() -> LinuxCapabilities {
+    let mut none = LinuxCapabilities::default();
+    let empty = || Some(HashSet::new());
+    none.set_bounding(empty()).set_effective(empty()).set_inheritable(empty());
+    none.set_permitted(empty()).set_ambient(empty());
+    none
 }
 
 /// The user's home as `/etc/passwd` has it. We are inside the container, so that links lead

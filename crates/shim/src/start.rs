@@ -27,7 +27,7 @@ use tokio::{
 use ttrpc::r#async::transport::Listener;
 
 use crate::{
-    console, error::Error, exit, fork, reaper::Reaper, server::Server, settings::Settings,
+    console, error::Error, exit, fork, heap, reaper::Reaper, server::Server, settings::Settings,
     tasks::Tasks,
 };
 
@@ -36,10 +36,6 @@ const LISTENER: RawFd = 3;
 
 /// Below that of any container, and above that of the node's own daemons.
 const OOM_SCORE: &str = "-998";
-
-/// What is not kept when it is free, in bytes.
-#[cfg(target_env = "gnu")]
-const LARGE: libc::c_int = 32 * 1024;
 
 /// How long answers under way may take to be sent when the process ends.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -56,7 +52,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
 
 /// What must be so before there is a client: then also the pid is on record.
 fn settle(settings: &Settings) -> Result<UnixListener, Error> {
-    keep_little();
+    heap::keep_little();
     // It fails if we lead a session already, and then we need no other.
     let _ = setsid();
     // SAFETY: the name is a NUL-terminated string. It only names the thread.
@@ -76,17 +72,6 @@ fn settle(settings: &Settings) -> Result<UnixListener, Error> {
     rustix::process::chdir("/").map_err(Error::kernel("changing to the root"))?;
     record_life(&settings.dir)?;
     Ok(listener)
-}
-
-/// Has what is allocated in bursts, buffers of output above all, given back to the kernel at once:
-/// there is one of us for each pod, and most of them have nothing to do.
-fn keep_little() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it sets numbers of the allocator, before there is a second thread, or ever will be.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE);
-    }
 }
 
 /// The listening socket at descriptor 3.
@@ -129,6 +114,7 @@ async fn serve(settings: &Settings, listener: UnixListener) -> Result<(), Error>
         .register_service(create_supervisor(server));
     let words = |e: ttrpc::Error| Error::Runtime { doing: starting, words: e.to_string() };
     ttrpc.start().await.map_err(words)?;
+    heap::give_back();
     tokio::select! {
         () = stop.notified() => {}
         done = idle_and_terminated(&tasks) => done?,

@@ -21,7 +21,7 @@ use crate::{
     cgroups,
     error::Error,
     exec::{self, Listener, Terms},
-    processes,
+    heap, processes,
     reaper::Reaper,
     runtime::{Exec, Starting, Unmaking},
     state::{Event, State},
@@ -88,6 +88,7 @@ impl Tasks {
             return Err(error);
         }
         task.step(Event::Started);
+        heap::give_back();
         Ok(pid)
     }
 
@@ -144,14 +145,15 @@ impl Tasks {
         let (stderr, err) = stdio::pipe(&task.bundle)?;
         let ends = Ends { stdin: stdio::null()?, stdout: out, stderr: err };
         let cgroup = task.cgroup();
-        let within = terms.timeout.map_or(BEGINNING, |timeout| timeout.min(BEGINNING));
-        let (bundle, cgroup) = (&task.bundle, cgroup.as_ref());
-        let exec = Exec { id, bundle, init, cgroup, args, ends, within };
+        let within = terms.left(BEGINNING);
+        let exec =
+            Exec { id, bundle: &task.bundle, init, cgroup: cgroup.as_ref(), args, ends, within };
         let birth = self.reaper.expect();
         let pid = task.runtime.exec(exec).await?;
         let ended = self.reaper.watch(pid);
         drop(birth);
-        exec::follow(exec::Running { pid, ended, stdout, stderr }, terms, listener).await
+        let running = exec::Running { pid, cgroup, ended, stdout, stderr };
+        exec::follow(running, terms, listener).await
     }
 
     /// Sets a container's limits: all of them, or none.
@@ -199,6 +201,7 @@ impl Tasks {
         self.end(&task).await?;
         self.unmake(&task, within).await?;
         self.lock().remove(id);
+        heap::give_back();
         let state = task.state();
         Ok((state.pid(), state.exit()))
     }

@@ -58,7 +58,7 @@ async fn a_command_gives_its_output_and_status(runtime: &str) {
 async fn a_command_that_takes_too_long_is_killed_with_its_children(runtime: &str) {
     let pod = Pod::start(runtime);
     sleeping(&pod).await;
-    let script = "sleep 777 & (sh -c 'sleep 778; true'); wait";
+    let script = "(sleep 776 &); sleep 777 & (sh -c 'sleep 778; true'); wait";
     let args = ["sh", "-c", script].map(str::to_owned).to_vec();
     let began = Instant::now();
     let timeout = Duration::from_millis(300);

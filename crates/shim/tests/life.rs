@@ -23,6 +23,7 @@ with_each_runtime! {
     a_container_out_of_memory_is_told_as_such
     a_program_that_is_not_there_fails_the_start_clearly
     a_container_that_cannot_be_made_leaves_nothing
+    a_seccomp_profile_that_cannot_be_applied_is_an_error
     a_container_of_a_shared_pid_namespace_leaves_no_process
     limits_are_changed_and_counted
     a_terminal_goes_to_the_log
@@ -166,6 +167,15 @@ async fn a_container_that_cannot_be_made_leaves_nothing(runtime: &str) {
     // The same name is free again.
     bundle.config["mounts"].as_array_mut().unwrap().pop();
     assert_eq!(pod.run_out(&bundle).await.code, 0);
+}
+
+async fn a_seccomp_profile_that_cannot_be_applied_is_an_error(runtime: &str) {
+    let pod = Pod::start(runtime);
+    let mut bundle = pod.bundle("a", &["true"]);
+    bundle.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_NOTIFY"});
+    let error = pod.create(&bundle).await.unwrap_err();
+    assert!(error.to_string().contains("SCMP_ACT_NOTIFY"), "{error}");
+    assert_eq!(pod.shim.list(SOON).await.unwrap(), []);
 }
 
 async fn a_container_of_a_shared_pid_namespace_leaves_no_process(runtime: &str) {

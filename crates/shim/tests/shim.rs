@@ -193,3 +193,35 @@ async fn a_process_that_holds_the_log_delays_the_end_by_two_seconds_only() {
     let took = began.elapsed();
     assert!(took > Duration::from_millis(1500) && took < Duration::from_secs(4), "{took:?}");
 }
+
+#[tokio::test]
+async fn a_command_joins_the_containers_user_namespace() {
+    let pod = Pod::start("");
+    let script = "cat /proc/self/uid_map; readlink /proc/self/ns/user; id -u";
+    let mut bundle = pod.bundle("a", &["sh", "-c", &format!("{script}; exec sleep 1000")]);
+    let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    bundle.config["linux"]["uidMappings"] = mapping.clone();
+    bundle.config["linux"]["gidMappings"] = mapping;
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    let pid = pod.run(&bundle).await;
+    until("it has told", || bundle.logged("stdout").ends_with("\n0\n"));
+    assert_eq!(bundle.logged("stdout"), pod.say("a", &["sh", "-c", script]).await);
+    assert!(bundle.logged("stdout").contains("100000"));
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains("Uid:\t100000\t"), "{status}");
+    let open = "echo x > /dev/stdout; echo y > /dev/stderr";
+    assert_eq!(pod.say("a", &["sh", "-c", open]).await, "x\n", "its stdio is its own");
+}
+
+#[tokio::test]
+async fn a_container_without_capabilities_has_none() {
+    let pod = Pod::start("");
+    let script = "grep Cap /proc/self/status";
+    let mut bundle = pod.bundle("a", &["sh", "-c", &format!("{script}; exec sleep 1000")]);
+    bundle.config["process"].as_object_mut().unwrap().remove("capabilities");
+    pod.run(&bundle).await;
+    until("it has told", || bundle.logged("stdout").lines().count() == 5);
+    let command = pod.say("a", &["sh", "-c", script]).await;
+    assert_eq!(bundle.logged("stdout"), command);
+    assert!(command.lines().all(|line| line.ends_with(&"0".repeat(16))), "{command}");
+}

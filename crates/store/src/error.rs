@@ -10,11 +10,21 @@ pub enum Error {
     #[error("{} is in use by another podbayd; give each its own `root`", .0.display())]
     InUse(PathBuf),
     #[error("{doing} {}", path.display())]
-    Io { doing: &'static str, path: PathBuf, #[source] source: io::Error },
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("{} is not a key of 32 bytes; without it no record can be trusted", .0.display())]
     BadKey(PathBuf),
     #[error("the record {key} of {table} cannot be written as JSON")]
-    Unwritable { table: &'static str, key: String, #[source] source: serde_json::Error },
+    Unwritable {
+        table: &'static str,
+        key: String,
+        #[source]
+        source: serde_json::Error,
+    },
     #[error("the record file")]
     Database(#[source] Box<redb::Error>),
     #[error("the record {0} is not in the quarantine")]

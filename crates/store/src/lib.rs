@@ -96,7 +96,12 @@ pub struct Records<T> {
 
 impl<T> Clone for Records<T> {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), table: self.table, version: self.version, kind: PhantomData }
+        Self {
+            store: self.store.clone(),
+            table: self.table,
+            version: self.version,
+            kind: PhantomData,
+        }
     }
 }
 

@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Error, Store,
-    writer::Change,
-};
+use crate::{Error, Store, writer::Change};
 
 const TABLE: &str = "quarantine";
 

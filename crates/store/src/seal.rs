@@ -75,7 +75,8 @@ impl Key {
     }
 
     fn mac(&self, table: &str, key: &str, version: u8, content: &[u8]) -> Hmac<Sha256> {
-        let mut mac = <Hmac<Sha256>>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        let mut mac =
+            <Hmac<Sha256>>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
         for part in [table.as_bytes(), key.as_bytes(), &[version]] {
             mac.update(&part.len().to_le_bytes());
             mac.update(part);

@@ -40,7 +40,9 @@ fn reopened(root: &Path) -> (Store, Records<Row>) {
     loop {
         match Store::open(root) {
             Ok(store) => return (store.clone(), store.records("rows", 1)),
-            Err(Error::InUse(_)) if std::time::Instant::now() < deadline => std::thread::yield_now(),
+            Err(Error::InUse(_)) if std::time::Instant::now() < deadline => {
+                std::thread::yield_now()
+            }
             Err(error) => panic!("{error}"),
         }
     }
@@ -66,14 +68,14 @@ async fn a_row_that_was_edited_or_moved_or_is_of_another_version_is_set_aside_an
     let (store, rows) = open(root.path());
     rows.put("good", &row("stays")).await.unwrap();
     rows.put("edited", &row("once")).await.unwrap();
-    let sealed = |key: &str| {
-        store.rows("rows").unwrap().into_iter().find(|(k, _)| k == key).unwrap().1
-    };
+    let sealed =
+        |key: &str| store.rows("rows").unwrap().into_iter().find(|(k, _)| k == key).unwrap().1;
     let mut edited = sealed("edited");
     *edited.last_mut().unwrap() ^= 1;
     let moved = sealed("good");
     let foreign = store.inner.key.seal("rows", "newer", 9, br#"{"text":"x"}"#);
-    for (key, row) in [("edited", edited), ("moved", moved), ("newer", foreign), ("empty", vec![])] {
+    for (key, row) in [("edited", edited), ("moved", moved), ("newer", foreign), ("empty", vec![])]
+    {
         store.inner.writer.write(Change::put("rows", key, row)).await.unwrap();
     }
 

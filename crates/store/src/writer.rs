@@ -83,10 +83,7 @@ fn answer(database: &Database, batch: Vec<Ask>) {
     }
 }
 
-fn commit<'a>(
-    database: &Database,
-    changes: impl Iterator<Item = &'a Change>,
-) -> Result<(), Error> {
+fn commit<'a>(database: &Database, changes: impl Iterator<Item = &'a Change>) -> Result<(), Error> {
     let write = database.begin_write()?;
     for change in changes {
         let mut rows = write.open_table(Rows::new(change.table))?;

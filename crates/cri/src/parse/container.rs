@@ -3,9 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use cri_proto::v1;
-use pods::plan::{
-    ContainerPlan, ContainerSecurity, Device, Mount, Propagation, Sharing,
-};
+use pods::plan::{ContainerPlan, ContainerSecurity, Device, Mount, Propagation, Sharing};
 
 use super::{Rejected, absolute, needed, rejected, security, word};
 
@@ -68,7 +66,10 @@ fn mount((n, mount): (usize, v1::Mount)) -> Result<Mount, Rejected> {
         return Err(rejected(format!("{field}.image"), "image volumes are not supported yet"));
     }
     if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(rejected(format!("{field}.uidMappings"), "idmapped mounts are not supported yet"));
+        return Err(rejected(
+            format!("{field}.uidMappings"),
+            "idmapped mounts are not supported yet",
+        ));
     }
     let propagation = match v1::MountPropagation::try_from(mount.propagation) {
         Ok(v1::MountPropagation::PropagationPrivate) => Propagation::Private,
@@ -157,7 +158,8 @@ fn security(context: v1::LinuxContainerSecurityContext) -> Result<ContainerSecur
         run_as_username: context.run_as_username,
         run_as_group: context.run_as_group.map(|id| id.value),
         supplemental_groups: context.supplemental_groups,
-        strict_groups: context.supplemental_groups_policy == v1::SupplementalGroupsPolicy::Strict as i32,
+        strict_groups: context.supplemental_groups_policy
+            == v1::SupplementalGroupsPolicy::Strict as i32,
         readonly_rootfs: context.readonly_rootfs,
         no_new_privs: context.no_new_privs,
         masked_paths: context.masked_paths,

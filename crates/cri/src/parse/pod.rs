@@ -34,7 +34,10 @@ pub fn pod(config: v1::PodSandboxConfig, handler: String) -> Result<PodPlan, Rej
             "" => None,
             path => Some(absolute(path, "config.linux.cgroup_parent")?),
         },
-        resources: security::resources(linux.resources.unwrap_or_default(), "config.linux.resources")?,
+        resources: security::resources(
+            linux.resources.unwrap_or_default(),
+            "config.linux.resources",
+        )?,
         security: security(context)?,
     })
 }
@@ -51,7 +54,8 @@ fn name(metadata: v1::PodSandboxMetadata) -> Result<PodName, Rejected> {
 fn hostname(hostname: String, namespaces: &PodNamespaces) -> Result<String, Rejected> {
     let field = "config.hostname";
     let label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        !label.is_empty()
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     if hostname.is_empty() || namespaces.host_network() {
         return Ok(String::new());
@@ -193,11 +197,14 @@ mod tests {
         bad.log_directory = "logs".into();
         assert!(why(bad).starts_with("config.log_directory: must be an absolute path"));
         let mut bad = config();
-        bad.dns_config =
-            Some(v1::DnsConfig { servers: vec!["1.1.1.1\nnameserver 6.6.6.6".into()], ..Default::default() });
+        bad.dns_config = Some(v1::DnsConfig {
+            servers: vec!["1.1.1.1\nnameserver 6.6.6.6".into()],
+            ..Default::default()
+        });
         assert_eq!(why(bad), "config.dns_config.servers[0]: has a control character");
         let mut bad = config();
-        bad.port_mappings = vec![v1::PortMapping { host_port: 70_000, container_port: 80, ..Default::default() }];
+        bad.port_mappings =
+            vec![v1::PortMapping { host_port: 70_000, container_port: 80, ..Default::default() }];
         assert_eq!(why(bad), "config.port_mappings[0].host_port: 70000 is not a port");
         let mut bad = config();
         bad.metadata.as_mut().unwrap().name = "a\nb".into();

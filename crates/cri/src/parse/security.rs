@@ -121,8 +121,12 @@ fn profile(profile: v1::SecurityProfile, field: &str) -> Result<Profile, Rejecte
 
 /// Options that say nothing are none.
 pub(super) fn selinux(options: v1::SeLinuxOption) -> Option<Selinux> {
-    let selinux =
-        Selinux { user: options.user, role: options.role, kind: options.r#type, level: options.level };
+    let selinux = Selinux {
+        user: options.user,
+        role: options.role,
+        kind: options.r#type,
+        level: options.level,
+    };
     (selinux != Selinux::default()).then_some(selinux)
 }
 

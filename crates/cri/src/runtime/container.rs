@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cri_proto::v1;
+use cri_proto::{MAX_MESSAGE, v1};
 use names::Labels;
 use pods::ContainerRecord;
 use tonic::Status;
@@ -104,7 +104,10 @@ impl RuntimeService {
     ) -> Result<v1::ExecSyncResponse, Status> {
         let timeout = Some(seconds(request.timeout)).filter(|timeout| !timeout.is_zero());
         let ran = self.pods.exec_sync(&request.container_id, request.cmd, timeout).await;
-        let output = ran.map_err(code::status)?;
+        let mut output = ran.map_err(code::status)?;
+        let room = MAX_MESSAGE - FRAME;
+        output.stdout.truncate(room);
+        output.stderr.truncate(room - output.stdout.len());
         Ok(v1::ExecSyncResponse {
             stdout: output.stdout,
             stderr: output.stderr,
@@ -126,11 +129,8 @@ impl RuntimeService {
         request: v1::ListContainerStatsRequest,
     ) -> Result<v1::ListContainerStatsResponse, Status> {
         let filter = request.filter.unwrap_or_default();
-        let asked = Filter {
-            id: &filter.id,
-            pod: &filter.pod_sandbox_id,
-            labels: &filter.label_selector,
-        };
+        let asked =
+            Filter { id: &filter.id, pod: &filter.pod_sandbox_id, labels: &filter.label_selector };
         let mut containers = self.pods.containers();
         containers.retain(|container| asked.wants(container));
         let stats = self.pods.stats_of(&containers).await;
@@ -138,6 +138,10 @@ impl RuntimeService {
         Ok(v1::ListContainerStatsResponse { stats })
     }
 }
+
+/// What an answer has besides the output of a command, in bytes; more than enough. Output that does
+/// not fit is dropped without a word, as CRI has it for more than 16 MiB.
+const FRAME: usize = 4 << 10;
 
 /// What the filters of lists and of stats have in common.
 struct Filter<'a> {

@@ -27,7 +27,11 @@ fn user(user: &str) -> (Option<v1::Int64Value>, String) {
     }
 }
 
-pub(crate) fn filesystem(mountpoint: &std::path::Path, usage: Usage, at: i64) -> v1::FilesystemUsage {
+pub(crate) fn filesystem(
+    mountpoint: &std::path::Path,
+    usage: Usage,
+    at: i64,
+) -> v1::FilesystemUsage {
     v1::FilesystemUsage {
         timestamp: at,
         fs_id: Some(v1::FilesystemIdentifier { mountpoint: mountpoint.display().to_string() }),

@@ -64,9 +64,9 @@ fn a_pod_reaches_the_world_with_the_hosts_address_and_the_world_not_the_pod() {
         let lease = world.attached(&bridge, 1, vec![]).await;
         let (outside, here) = (world.outside(), world.netns(1));
         serve_tcp(Some(&outside), OUTSIDE.parse().unwrap(), 80, "far");
-        serve_tcp(Some(&outside), "fd00:99::2".parse().unwrap(), 80, "far");
+        serve_tcp(Some(&outside), OUTSIDE6.parse().unwrap(), 80, "far");
         assert_eq!(ask_tcp(Some(&here), OUTSIDE, 80).unwrap(), format!("far {HOST}"));
-        assert_eq!(ask_tcp(Some(&here), "fd00:99::2", 80).unwrap(), "far fd00:99::1");
+        assert_eq!(ask_tcp(Some(&here), OUTSIDE6, 80).unwrap(), format!("far {HOST6}"));
         bridge.detach(&pod(1), &lease).await.unwrap();
     });
 }

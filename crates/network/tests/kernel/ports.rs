@@ -54,7 +54,7 @@ fn a_host_port_of_both_families_leads_to_the_pod() {
         let bridge = world.both();
         let ports = vec![
             port(Tcp, None, 8080, 80),
-            port(Tcp, Some("fd00:99::1"), 8081, 80),
+            port(Tcp, Some(HOST6), 8081, 80),
             port(Tcp, Some("0.0.0.0"), 8082, 80),
             port(Tcp, Some("::"), 8083, 80),
         ];
@@ -65,14 +65,23 @@ fn a_host_port_of_both_families_leads_to_the_pod() {
         }
         let (outside, client, server) = (world.outside(), world.netns(2), world.netns(1));
         for from in [None, Some(outside.as_path()), Some(&client), Some(&server)] {
-            ask_tcp(from, HOST, 8080).unwrap();
-            ask_tcp(from, "fd00:99::1", 8080).unwrap();
-            ask_tcp(from, "fd00:99::1", 8081).unwrap();
-            ask_tcp(from, HOST, 8082).unwrap();
-            ask_tcp(from, "fd00:99::1", 8083).unwrap();
+            for (to, port) in
+                [(HOST, 8080), (HOST6, 8080), (HOST6, 8081), (HOST, 8082), (HOST6, 8083)]
+            {
+                let said = ask_tcp(from, to, port);
+                if said.is_err() {
+                    for c in ["ip -6 addr", "ip -6 route show table all", "ip -6 neigh", "nft list ruleset", "bridge -d link", "bridge mdb", "nstat -a", "cat /proc/net/nf_conntrack", "cat /proc/net/igmp6"] {
+                        println!("HOST {c}\n{}", run(c));
+                        println!("POD {c}\n{}", netns::within(&server, || run(c)).unwrap());
+                    }
+                    println!("again {:?}", ask_tcp(from, to, port));
+                    println!("direct {:?}", ask_tcp(from, "fd00:88::2", 80));
+                }
+                assert!(said.is_ok(), "{from:?} to {to} {port}: {said:?}");
+            }
         }
         assert!(is_deaf(None, HOST, 8081) && is_deaf(None, HOST, 8083));
-        assert!(is_deaf(None, "fd00:99::1", 8082));
+        assert!(is_deaf(None, HOST6, 8082));
         assert!(is_deaf(None, "::1", 8080), "refused at once, so that clients turn to 127.0.0.1");
         let refused = bridge.reserve(&pod(3), vec![port(Tcp, Some("::1"), 9000, 80)]).await;
         assert_eq!(refused.unwrap_err().class(), Class::InvalidArgument);

@@ -26,6 +26,8 @@ const NEVER: Duration = Duration::from_millis(700);
 /// The host's address towards the outside, and that of a machine there.
 pub const HOST: &str = "192.0.2.1";
 pub const OUTSIDE: &str = "192.0.2.2";
+pub const HOST6: &str = "fd00:99::1";
+pub const OUTSIDE6: &str = "fd00:99::2";
 
 pub struct World {
     pub dir: PathBuf,
@@ -88,6 +90,14 @@ pub fn set_sysctl(name: &str, value: &str) {
     fs::write(Path::new("/proc/sys/net").join(name), value).unwrap();
 }
 
+/// Waits until the kernel takes packets to an IPv6 address, which it leaves to a worker.
+fn await_local(ip: &str, routes: &str) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !run(routes).contains(&format!("local {ip} ")) {
+        assert!(Instant::now() < until, "{ip} is never ready");
+    }
+}
+
 impl World {
     fn new() -> World {
         let files = tempfile::tempdir().unwrap();
@@ -100,11 +110,13 @@ impl World {
         run("ip link add uplink type veth peer name far");
         run(&format!("ip link set far netns {outside}"));
         run(&format!("ip address add {HOST}/24 dev uplink"));
-        run("ip -6 address add fd00:99::1/64 dev uplink nodad");
+        run(&format!("ip -6 address add {HOST6}/64 dev uplink nodad"));
         run("ip link set uplink up");
         run(&format!("nsenter --net={outside} ip address add {OUTSIDE}/24 dev far"));
-        run(&format!("nsenter --net={outside} ip -6 address add fd00:99::2/64 dev far nodad"));
+        run(&format!("nsenter --net={outside} ip -6 address add {OUTSIDE6}/64 dev far nodad"));
         run(&format!("nsenter --net={outside} ip link set far up"));
+        await_local(HOST6, "ip -6 route show table local");
+        await_local(OUTSIDE6, &format!("nsenter --net={outside} ip -6 route show table local"));
         world
     }
 

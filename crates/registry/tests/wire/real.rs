@@ -37,13 +37,17 @@ impl Drop for Real {
 impl Real {
     /// None if there is no such program here.
     async fn start(basic: Option<&'static str>) -> Option<Real> {
+        Real::with(basic, false).await
+    }
+
+    async fn with(basic: Option<&'static str>, tls: bool) -> Option<Real> {
         if !std::path::Path::new(PROGRAM).exists() {
             eprintln!("skipped: {PROGRAM} is not installed");
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
         for _ in 0..5 {
-            let mut child = spawn(dir.path(), free_port(), basic.is_some());
+            let mut child = spawn(dir.path(), free_port(), basic.is_some(), tls);
             let port = child.1;
             if answers(&mut child.0, port).await {
                 return Some(Real { port, child: child.0, basic, _dir: dir });
@@ -99,14 +103,20 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn spawn(dir: &std::path::Path, port: u16, guarded: bool) -> (Child, u16) {
+fn spawn(dir: &std::path::Path, port: u16, guarded: bool, tls: bool) -> (Child, u16) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
     fs::write(dir.join("htpasswd"), HTPASSWD).unwrap();
     let show = dir.display();
+    let certificate =
+        format!("  tls:\n    certificate: {show}/cert.pem\n    key: {show}/key.pem\n");
     let auth = format!("auth:\n  htpasswd:\n    realm: r\n    path: {show}/htpasswd\n");
     let config = format!(
         "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {show}/data\n\
-         http:\n  addr: 127.0.0.1:{port}\n{}",
-        if guarded { auth.as_str() } else { "" }
+         http:\n  addr: 127.0.0.1:{port}\n{}{}",
+        if tls { certificate.as_str() } else { "" },
+        if guarded { auth.as_str() } else { "" },
     );
     fs::write(dir.join("config.yml"), config).unwrap();
     let mut command = Command::new(PROGRAM);
@@ -169,6 +179,15 @@ async fn an_open_registry_gives_what_was_pushed() {
     assert!(error.to_string().contains("MANIFEST_UNKNOWN"), "{error}");
     let none = client.blob(&real.image(), &digest(b"none"), None, None).await.unwrap_err();
     assert_eq!(none.class(), Class::NotFound);
+}
+
+#[tokio::test]
+async fn a_registry_of_this_host_that_wants_tls_is_found_without_being_configured() {
+    let Some(real) = Real::with(None, true).await else { return };
+    let client = Registry::new(patient()).unwrap();
+    let error = client.manifest(&real.image(), "v1", None).await.unwrap_err();
+    assert_eq!(error.class(), Class::NotFound, "{error}");
+    assert!(error.to_string().contains("https://127.0.0.1"), "{error}");
 }
 
 #[tokio::test]

@@ -220,7 +220,8 @@ fn refusal(doing: &'static str, told: &[u8]) -> Result<(), Error> {
 ///
 /// Without HOME, libcontainer asks the C library for it inside the container, which loads code
 /// of the image into our process. And `noNewPrivileges: false` makes it load a seccomp filter
-/// when it may no longer do that; leaving it out means the same and is done right.
+/// when it may no longer do that; leaving it out means the same and is done right. And a process
+/// without `capabilities` would have all of them, where runc gives none.
 fn adapt(bundle: &Bundle, dir: &Path) -> Result<PathBuf, String> {
     let mut spec = Spec::load(bundle.config()).map_err(|e| words(&e))?;
     spec.canonicalize_rootfs(&bundle.dir).map_err(|e| words(&e))?;
@@ -228,6 +229,9 @@ fn adapt(bundle: &Bundle, dir: &Path) -> Result<PathBuf, String> {
     let process = spec.process_mut().as_mut().ok_or("the config has no process")?;
     if process.no_new_privileges() == Some(false) {
         process.set_no_new_privileges(None);
+    }
+    if process.capabilities().is_none() {
+        process.set_capabilities(Some(program::no_capabilities()));
     }
     let mut env = process.env().clone().unwrap_or_default();
     if !env.iter().any(|variable| variable.starts_with("HOME=") && variable.len() > 5) {
