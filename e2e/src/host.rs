@@ -126,7 +126,7 @@ fn plain(names: BTreeSet<String>) -> Things {
 }
 
 /// Those that name the place, are in its cgroups, or are children of the daemon: a zombie of its own
-/// too. Zombies of PID 1 are its to bury.
+/// too. Zombies of PID 1 are its to bury, and children of the test are the test's.
 fn processes(place: &Place, daemon: Option<i32>) -> Things {
     let base = format!("{}/", place.base.display());
     let group = format!("/{}", place.cgroup());

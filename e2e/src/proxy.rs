@@ -39,7 +39,7 @@ impl Proxy {
     /// How often something was fetched whose path ends so.
     pub fn fetched(&self, end: &str) -> usize {
         let is = |line: &String| {
-            let mut words = line.split(' ');
+            let mut words = line.split([' ', '?']);
             words.next() == Some("GET") && words.next().is_some_and(|path| path.ends_with(end))
         };
         self.requests().iter().filter(|line| is(line)).count()

@@ -198,17 +198,23 @@ async fn a_pull_whose_client_goes_away_leaves_nothing_and_can_be_done_again() {
 }
 
 #[tokio::test]
-async fn an_image_is_the_same_after_it_was_saved_and_loaded() {
+async fn an_image_says_the_same_after_it_was_saved_and_loaded() {
     let Some(node) = Daemon::start(Options::default()).await else { return };
     let cri = node.cri();
-    let id = cri.image(IMAGE).await.unwrap().unwrap().id;
     let archive = save(&node, IMAGE).await.unwrap();
     cri.remove_image(IMAGE).await.unwrap();
     refused(save(&node, IMAGE).await, Code::NotFound);
     assert_eq!(load(&node, &archive).await.unwrap(), [IMAGE]);
-    assert_eq!(cri.image(IMAGE).await.unwrap().unwrap().id, id);
+    let id = cri.image(IMAGE).await.unwrap().unwrap().id;
     let pod = cri.run_pod(&node.pod("p")).await.unwrap();
-    cri.launch(&pod, &sleeps("c")).await.unwrap();
+    let container = cri.launch(&pod, &sleeps("c")).await.unwrap();
+    let seen = "echo $OF_IMAGE; id web; stat -c %a /tmp; stat -c %h /bin/busybox";
+    assert_eq!(
+        cri.shell(&container, seen).await.unwrap(),
+        "yes\nuid=1000(web) gid=50(web) groups=50(web),60(extra)\n1777\n46"
+    );
+    assert_eq!(load(&node, &save(&node, IMAGE).await.unwrap()).await.unwrap(), [IMAGE]);
+    assert_eq!(cri.image(IMAGE).await.unwrap().unwrap().id, id, "an archive is always the same");
 
     // Others can read it too.
     if e2e::has("skopeo") {

@@ -1,7 +1,9 @@
-//! The checks of the project, as `cargo xtask NAME`. `cargo xtask ci` is all of them in order.
+//! The checks of the project, as `cargo xtask NAME`. `cargo xtask ci` is all of them in order, but
+//! for the fuzzing, which is never done.
 
 mod arrows;
 mod docs;
+mod fuzz;
 mod sizes;
 mod words;
 
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     let wanted: Vec<String> = env::args().skip(1).collect();
     let names: Vec<&str> = match wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => return help(),
+        ["fuzz", ref arguments @ ..] => return end("fuzz", fuzz::run(arguments)),
         ["ci"] => CHECKS.iter().map(|check| check.name).collect(),
         ref names => names.to_vec(),
     };
@@ -54,13 +57,22 @@ fn main() -> ExitCode {
         };
         let begun = std::time::Instant::now();
         println!("== {name}: {}", check.about);
-        if let Err(why) = (check.run)() {
-            eprintln!("xtask: {name} failed: {why}");
-            return ExitCode::FAILURE;
+        if let failed @ Err(_) = (check.run)() {
+            return end(name, failed);
         }
         println!("== {name}: good, after {} s", begun.elapsed().as_secs());
     }
     ExitCode::SUCCESS
+}
+
+fn end(name: &str, result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("xtask: {name} failed: {why}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn help() -> ExitCode {
@@ -68,6 +80,8 @@ fn help() -> ExitCode {
     for check in &CHECKS {
         println!("  {:12} {}", check.name, check.about);
     }
+    println!("\ncargo xtask fuzz [SECONDS] [TARGET...]\n");
+    println!("  what reads the bytes of others, against bytes made up; needs nightly, not in ci");
     ExitCode::from(2)
 }
 

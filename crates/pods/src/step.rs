@@ -1,9 +1,11 @@
 //! What a thing owns is a list; undoing walks it backwards.
 //!
-//! The intent is recorded before the deed. The same `unmake` serves a run that failed, a Stop or
-//! Remove, and the clean-up after a crash: it is idempotent, and content with a step that was never
-//! made or only half made. When an undo fails, the record keeps the place, and the walk can be taken
-//! up again for ever.
+//! The intent is recorded before the deed: that of the whole list before its first step, with all
+//! that undoing it needs to know; a step that finds out more on its way records that itself, before
+//! it uses it. The same `unmake` serves a run that failed, a Stop or Remove, and the clean-up after a
+//! crash: it is idempotent, and content with a step that was never made or only half made, so that
+//! no record is needed between steps. When an undo fails, the record keeps the place, and the walk
+//! can be taken up again for ever.
 
 use std::fmt::Debug;
 
@@ -17,18 +19,22 @@ pub trait Step: Copy + Ord + Debug + Send + Sync + Serialize + DeserializeOwned 
     const KIND: &'static str;
     /// All steps, in the order of making.
     const ALL: &'static [Self];
-    /// What a message calls it: "making the network of the pod".
+    /// What a message calls it: "the network of the pod".
     fn name(self) -> &'static str;
+
+    fn last() -> Self {
+        *Self::ALL.last().expect("a list has steps")
+    }
 }
 
 /// How far a thing has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase<S> {
-    /// This step, and none after it, may be made or half made.
+    /// This step, and those before it, may be made or half made.
     Making(S),
     /// All steps are made.
     Made,
-    /// This step, and none after it, may still be made or half made.
+    /// This step, and those before it, may still be made or half made.
     Unmaking(S),
     /// No step after this one is made; this one and those before it are.
     Rests(S),
@@ -39,7 +45,7 @@ impl<S: Step> Phase<S> {
     pub fn last(self) -> S {
         match self {
             Self::Making(step) | Self::Unmaking(step) | Self::Rests(step) => step,
-            Self::Made => *S::ALL.last().expect("a list has steps"),
+            Self::Made => S::last(),
         }
     }
 }
@@ -74,17 +80,20 @@ pub struct Failed {
 
 /// Makes every step; if one fails, unmakes it and all before it.
 pub async fn make_all<T: Owned>(thing: &mut T) -> Result<(), Failed> {
+    let not_begun = |cause| Failed { cause, stuck: None };
+    thing.save(Phase::Making(T::Step::last())).await.map_err(not_begun)?;
     for &step in T::Step::ALL {
         if let Err(cause) = make(thing, step).await {
             let stuck = unmake_from(thing, step, None).await.err();
             return Err(Failed { cause, stuck });
         }
     }
-    thing.save(Phase::Made).await.map_err(|cause| Failed { cause, stuck: None })
+    let Err(cause) = thing.save(Phase::Made).await else { return Ok(()) };
+    let stuck = unmake_from(thing, T::Step::last(), None).await.err();
+    Err(Failed { cause, stuck })
 }
 
 async fn make<T: Owned>(thing: &mut T, step: T::Step) -> Result<(), Error> {
-    thing.save(Phase::Making(step)).await?;
     crate::faults::before(step).await?;
     thing.make(step).await.map_err(|cause| cause.at(step.name()))?;
     crate::faults::after(step).await
@@ -105,18 +114,33 @@ async fn unmake_from<T: Owned>(
     rest: Option<T::Step>,
 ) -> Result<(), Error> {
     let todo = T::Step::ALL.iter().rev().copied();
-    for step in todo.filter(|step| *step <= from && rest.is_none_or(|rest| *step > rest)) {
-        // A full disk must not keep a pod alive: the phase that is on disk is an earlier one then,
-        // from which the same walk would be taken again.
-        if let Err(error) = thing.save(Phase::Unmaking(step)).await {
-            tracing::warn!(?step, %error, "the record cannot be written; unmaking goes on");
+    let mut todo =
+        todo.filter(|step| *step <= from && rest.is_none_or(|rest| *step > rest)).peekable();
+    if todo.peek().is_some() {
+        keep_place(thing, from).await;
+    }
+    for step in todo {
+        if let Err(cause) = thing.unmake(step).await {
+            keep_place(thing, step).await;
+            return Err(cause.at(step.name()));
         }
-        thing.unmake(step).await.map_err(|cause| cause.at(step.name()))?;
     }
     match rest {
         Some(rest) if rest <= from => thing.save(Phase::Rests(rest)).await,
         Some(_) => Ok(()),
         None => thing.forget().await,
+    }
+}
+
+/// A full disk must not keep a pod alive: the phase that is on disk is an earlier one then, from which
+/// the same walk would be taken again.
+async fn keep_place<T: Owned>(thing: &mut T, step: T::Step) {
+    if let Err(error) = thing.save(Phase::Unmaking(step)).await {
+        tracing::warn!(
+            ?step,
+            error = error.chain(),
+            "the record cannot be written; unmaking goes on"
+        );
     }
 }
 
@@ -153,6 +177,7 @@ mod tests {
         fails_at: Option<(Part, bool)>,
         will_not_go: Option<Part>,
         crashes_at: Option<(Part, bool)>,
+        disk_is_full_when: Option<Phase<Part>>,
     }
 
     fn broken() -> Error {
@@ -168,12 +193,16 @@ mod tests {
         }
 
         async fn save(&mut self, phase: Phase<Part>) -> Result<(), Error> {
+            if self.disk_is_full_when == Some(phase) {
+                return Err(broken());
+            }
             self.recorded = Some(phase);
             Ok(())
         }
 
         async fn make(&mut self, step: Part) -> Result<(), Error> {
-            assert_eq!(self.recorded, Some(Phase::Making(step)), "the intent comes first");
+            let recorded = self.recorded.expect("the intent comes first");
+            assert!(matches!(recorded, Phase::Making(last) if last >= step));
             for (at, fault) in [(self.fails_at, false), (self.crashes_at, true)] {
                 if let Some((_, half)) = at.filter(|(at, _)| *at == step) {
                     if half {
@@ -243,6 +272,21 @@ mod tests {
             unmake(&mut fake, None).await.unwrap();
             assert!(fake.made.is_empty() && fake.recorded.is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn a_thing_that_cannot_be_recorded_as_made_is_undone() {
+        let mut fake = Fake { disk_is_full_when: Some(Phase::Made), ..Fake::default() };
+        assert!(make_all(&mut fake).await.unwrap_err().stuck.is_none());
+        assert!(fake.made.is_empty() && fake.recorded.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_even_be_recorded_is_not_begun() {
+        let full = Some(Phase::Making(Part::Process));
+        let mut fake = Fake { disk_is_full_when: full, ..Fake::default() };
+        assert!(make_all(&mut fake).await.is_err());
+        assert!(fake.made.is_empty() && fake.recorded.is_none());
     }
 
     #[tokio::test]

@@ -119,8 +119,13 @@ fn spawn(dir: &std::path::Path, port: u16, guarded: bool, tls: bool) -> (Child, 
         if guarded { auth.as_str() } else { "" },
     );
     fs::write(dir.join("config.yml"), config).unwrap();
-    let mut command = Command::new(PROGRAM);
-    command.arg("serve").arg(dir.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
+    // It ends with the test's thread, however that ends.
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", PROGRAM, "serve"])
+        .arg(dir.join("config.yml"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     (command.spawn().unwrap(), port)
 }
 
