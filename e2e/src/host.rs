@@ -138,9 +138,9 @@ fn processes(place: &Place, daemon: Option<i32>) -> Things {
             || it.exe.starts_with(&place.base)
             || daemon == Some(it.parent)
     };
-    let all = process::all()
-        .into_iter()
-        .filter(|it| Some(it.pid) != daemon && own(it) && !(it.zombie && it.parent == 1));
+    let test = i32::try_from(std::process::id()).ok();
+    let all = process::all().into_iter();
+    let all = all.filter(|it| Some(it.parent) != test && own(it) && !(it.zombie && it.parent == 1));
     let shown = |it: process::Process| match it.zombie {
         true => (it.pid.to_string(), format!("(a zombie of {})", it.parent)),
         false => (it.pid.to_string(), it.line),

@@ -66,6 +66,12 @@ pub fn busybox() -> Vec<u8> {
     fs::read(BUSYBOX).expect("the tests have looked for it")
 }
 
+/// What is worth a hard link, in bytes.
+const LARGE: usize = 1 << 16;
+
+/// What makes an entry of a layer a symbolic link, to what is its content.
+pub const SYMLINK: u32 = 0o120_000;
+
 /// A layer: files by their paths without the first slash, and their modes.
 pub type Layer = Vec<(String, u32, Vec<u8>)>;
 
@@ -153,13 +159,31 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
+/// What is large and there already becomes a hard link.
 fn tar(layer: &Layer) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
-    for (path, mode, content) in layer {
+    for (n, (path, mode, content)) in layer.iter().enumerate() {
         let mut header = tar::Header::new_gnu();
-        header.set_size(content.len().try_into().unwrap_or(u64::MAX));
         header.set_mode(*mode);
-        tar.append_data(&mut header, path, content.as_slice()).expect("memory takes it");
+        let earlier = layer[..n].iter().find(|it| content.len() > LARGE && it.2 == *content);
+        let target = std::str::from_utf8(content).unwrap_or_default();
+        let appended = match earlier {
+            _ if mode & SYMLINK == SYMLINK => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_size(0);
+                tar.append_link(&mut header, path, target)
+            }
+            Some((first, ..)) => {
+                header.set_entry_type(tar::EntryType::Link);
+                header.set_size(0);
+                tar.append_link(&mut header, path, first)
+            }
+            None => {
+                header.set_size(content.len().try_into().unwrap_or(u64::MAX));
+                tar.append_data(&mut header, path, content.as_slice())
+            }
+        };
+        appended.expect("memory takes it");
     }
     tar.into_inner().expect("memory takes it")
 }

@@ -22,7 +22,7 @@ pub use ask::{IMAGE, container, host_network, mount, security, shell, sleeps};
 pub use cri::{Cri, code_of, refused};
 pub use daemon::{Daemon, Options};
 pub use host::Snapshot;
-pub use image::{Layer, Layout, busybox, busybox_layer};
+pub use image::{Layer, Layout, SYMLINK, busybox, busybox_layer};
 pub use log::{Line, lines, text};
 pub use place::Place;
 pub use plugin::{Plugin, real_cni};

@@ -53,6 +53,7 @@ by_both!(
     what_cannot_be_run_is_told_and_leaves_nothing,
     mounts_pass_on_as_far_as_they_are_to,
     a_container_that_runs_can_be_removed,
+    a_container_that_is_frozen_can_be_stopped,
 );
 
 async fn a_container_ends_as_its_process_does(handler: &str) {
@@ -444,6 +445,51 @@ async fn a_container_that_runs_can_be_removed(handler: &str) {
     assert!(e2e::Process::of(pid).is_none_or(|process| process.zombie));
     refused(cri.container(&id).await, Code::NotFound);
     node.assert_untouched(&before, "a container that was removed while it ran").await;
+}
+
+async fn a_container_that_is_frozen_can_be_stopped(handler: &str) {
+    let Some((node, pod)) = pod_by(handler).await else { return };
+    let cri = node.cri();
+    let id = cri.launch(&pod, &sleeps("cold")).await.unwrap();
+    let groups =
+        fs::read_to_string(format!("/proc/{}/cgroup", cri.pid(&id).await.unwrap())).unwrap();
+    let Some(group) = groups.lines().find_map(|line| line.split_once(":freezer:/")) else {
+        return e2e::skip("this host has no cgroup v1 to freeze with");
+    };
+    let state = Path::new("/sys/fs/cgroup/freezer").join(group.1).join("freezer.state");
+    fs::write(&state, "FROZEN").unwrap();
+    let frozen = async || is_true(fs::read_to_string(&state).unwrap().trim() == "FROZEN");
+    eventually("it is frozen", frozen).await;
+    let begun = Instant::now();
+    cri.stop(&id, 1).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(cri.container(&id).await.unwrap().exit_code, 137);
+    cri.remove(&id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_log_that_leads_elsewhere_is_not_followed() {
+    let Some((node, pod)) = pod_by("podbay").await else { return };
+    let cri = node.cri();
+    let victim = node.folder("victim").join("file");
+    fs::write(&victim, "untouched").unwrap();
+    let log = node.log_of("web", "sly");
+    std::os::unix::fs::symlink(&victim, &log).unwrap();
+    let sly = shell("sly", "while true; do echo spilled; usleep 1000; done");
+    cri.launch(&pod, &sly).await.expect_err("its log is a link");
+    fs::remove_file(&log).unwrap();
+    let id = cri.launch(&pod, &sly).await.unwrap();
+    let kept = log.with_extension("log.1");
+    fs::rename(&log, &kept).unwrap();
+    std::os::unix::fs::symlink(&victim, &log).unwrap();
+    cri.reopen_log(&id).await.expect_err("its log is a link");
+    let length = || fs::metadata(&kept).unwrap().len();
+    let before = length();
+    eventually("the file that was open stays in use", async || is_true(length() > before)).await;
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+    fs::remove_file(&log).unwrap();
+    cri.reopen_log(&id).await.unwrap();
+    eventually("the new file is used", async || is_true(!lines(&log).is_empty())).await;
 }
 
 #[tokio::test]

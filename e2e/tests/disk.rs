@@ -9,7 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use e2e::{Daemon, Layer, Layout, Options, Registry, lead, sleeps};
+use e2e::{
+    Daemon, Layer, Layout, Options, Registry, eventually, is_true, lead, lines, shell, sleeps,
+};
 use tonic::{Code, Status};
 
 /// A file that takes all the space that there is on the disk of the daemon's root.
@@ -118,4 +120,36 @@ async fn a_pull_that_does_not_fit_says_so_and_leaves_nothing() {
     assert_eq!(cri.image("registry.test/large:1").await.unwrap(), None);
     node.assert_untouched(&before, "a pull that did not fit").await;
     cri.pull("registry.test/small:1").await.expect("what fits is pulled");
+}
+
+#[tokio::test]
+async fn a_container_does_not_wait_for_the_disk_of_its_log_and_no_line_of_it_is_torn() {
+    let Some(node) = Daemon::start(Options::default()).await else { return };
+    let cri = node.cri();
+    let (config, log) = (node.pod("p"), node.log_of("p", "talks"));
+    let disk = log.parent().unwrap();
+    e2e::run("mount", &["-t", "tmpfs", "-o", "size=256k", "e2e", &disk.display().to_string()]);
+    let pod = cri.run_pod(&config).await.unwrap();
+    let talks = "n=0; while ! test -e /stop; do echo line $n; n=$((n + 1)); echo $n > /said; \
+                 usleep 500; done; exit 5";
+    let id = cri.launch(&pod, &shell("talks", talks)).await.unwrap();
+    let said = async || cri.shell(&id, "cat /said").await.ok()?.parse::<usize>().ok();
+    let filler = Filler::fill(disk);
+    let full = eventually("it talks", said).await;
+    let goes_on = async || is_true(said().await.is_some_and(|now| now > full + 200));
+    eventually("it goes on although nothing can be written", goes_on).await;
+    let lines_now = || lines(&log).len();
+    let kept = lines_now();
+    assert!(kept < full + 200, "there was no space for all of it");
+    filler.empty();
+    eventually("it is written again", async || is_true(lines_now() > kept + 50)).await;
+    cri.shell(&id, "touch /stop").await.unwrap();
+    assert_eq!(cri.ended(&id).await.unwrap().exit_code, 5);
+    let number = |line: e2e::Line| {
+        let text = String::from_utf8(line.text).ok()?;
+        text.strip_prefix("line ")?.parse::<usize>().ok()
+    };
+    let numbers: Vec<_> = lines(&log).into_iter().map(|line| number(line).unwrap()).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "in order, and none twice");
+    cri.remove_pod(&pod).await.unwrap();
 }

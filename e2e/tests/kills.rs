@@ -63,7 +63,7 @@ impl Maker<'_> {
     ) -> Result<T, Status> {
         let what = format!("maker {}: {what}", self.number);
         eventually_within(PATIENCE, &what, async || match call(Cri::at(&self.socket)).await {
-            Err(status) if is_away(&status) || status.code() == Code::AlreadyExists => None,
+            Err(status) if is_away(&status) => None,
             answer => Some(answer),
         })
         .await

@@ -18,21 +18,21 @@ use libfuzzer_sys::fuzz_target;
 
 /// What stands for the path of what must not be touched; long enough for it.
 const NEIGHBOUR: &[u8] = b"/the/neighbour//////////////////////////////////////////////////";
-const BLOCK: usize = 512;
 const LIMITS: Limits = Limits { names: 200, bytes: 1 << 20, ratio: 100, free: 1 << 20, reserve: 0 };
 
-/// `root` and `neighbour`, in a directory of their own. It is not removed: a fuzzer never ends but
-/// by a signal or `_exit`. Who runs it sets TMPDIR and removes that.
+/// Has `root`, for a round, and `neighbour`, for ever.
 static PLACE: LazyLock<PathBuf> = LazyLock::new(|| {
-    let place = tempfile::Builder::new().prefix("layer-").tempdir().expect("a place to unpack in");
-    fs::create_dir(place.path().join("neighbour")).expect("a directory in it");
-    fs::write(place.path().join("neighbour/file"), "untouched").expect("a file in that");
-    place.keep()
+    let place = fuzz::place("layer-");
+    fs::create_dir(place.join("neighbour")).expect("a directory in it");
+    fs::write(place.join("neighbour/file"), "untouched").expect("a file in that");
+    place
 });
 
 fuzz_target!(|archive: &[u8]| {
     try_unpack(archive);
-    let mended = mend(archive);
+    let mut mended = archive.to_vec();
+    name_the_neighbour(&mut mended);
+    fuzz::mend(&mut mended);
     if mended != archive {
         try_unpack(&mended);
     }
@@ -81,26 +81,6 @@ fn count(dir: &Path) -> u64 {
         false => 1,
     };
     entries(dir).map(each).sum()
-}
-
-/// The archive with the neighbour's path in it, and with right checksums as far as its headers can
-/// be followed by their sizes.
-fn mend(archive: &[u8]) -> Vec<u8> {
-    let mut archive = archive.to_vec();
-    name_the_neighbour(&mut archive);
-    let mut at = 0;
-    while let Some(header) = archive.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<BLOCK>())
-    {
-        let size = String::from_utf8_lossy(&header[124..136]).into_owned();
-        let size = usize::from_str_radix(size.trim_matches(['\0', ' ']), 8).unwrap_or(0);
-        if header.iter().any(|byte| *byte != 0) {
-            header[148..156].fill(b' ');
-            let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-            header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        }
-        at = at.saturating_add(BLOCK).saturating_add(size.div_ceil(BLOCK).saturating_mul(BLOCK));
-    }
-    archive
 }
 
 fn name_the_neighbour(archive: &mut [u8]) {

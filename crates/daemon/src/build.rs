@@ -205,6 +205,10 @@ fn pause_rootfs(config: &Config) -> Result<PathBuf, Error> {
         make_dir(&rootfs.join(name))?;
     }
     let (half, whole) = (rootfs.join(".pause"), rootfs.join("pause"));
+    // What is there already is left alone: pods run it, and the disk may be full.
+    if fs::read(&whole).ok() == fs::read(&program).ok() {
+        return Ok(rootfs);
+    }
     let copied = fs::copy(&program, &half)
         .and_then(|_| fs::set_permissions(&half, fs::Permissions::from_mode(0o555)))
         .and_then(|()| fs::set_permissions(&rootfs, fs::Permissions::from_mode(0o755)))

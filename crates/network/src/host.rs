@@ -1,7 +1,11 @@
 //! What the host has once for all pods: the bridge and the switches of the network stack. Blocks; the
 //! rules beside it are `nft`'s business.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
 
 use rustix::io::Errno;
 
@@ -15,21 +19,30 @@ use crate::{
     sysctl,
 };
 
+/// With it the host asks for pods' MAC addresses on behalf of others. It has another one of its own
+/// making, but uses that only when it has seen for two seconds that it is alone with it, and until
+/// then drops what it has to forward.
+const LINK_LOCAL: Address =
+    Address { ip: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)), prefix: 64 };
+
 /// Makes the bridge, or makes right the one that is there. Returns its index.
 pub fn make(config: &Config) -> Result<u32, Error> {
     let name = &config.bridge;
     let mut socket = route(config.deadline)?;
     check_name(&mut socket, name)?;
     check_subnets(&mut socket, config)?;
-    let gateways: Vec<Address> = config.subnets.iter().map(Subnet::gateway).collect();
-    let mac = Mac::of(gateways[0].ip);
+    let mut addresses: Vec<Address> = config.subnets.iter().map(Subnet::gateway).collect();
+    let mac = Mac::of(addresses[0].ip);
+    if config.has(false) {
+        addresses.push(LINK_LOCAL);
+    }
     link::make_bridge(&mut socket, name, mac, config.mtu)
         .doing(|| format!("making the bridge {name}"))?;
     // Before it is up, so that no pod can ever pass for the host's router.
     sysctl::set_if_there(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
     let index = find(&mut socket, name)?.map(|link| link.index);
     let index = index.ok_or_else(|| Error::Vanished(name.clone()))?;
-    link::raise(&mut socket, index, &gateways).doing(|| format!("giving {name} its addresses"))?;
+    link::raise(&mut socket, index, &addresses).doing(|| format!("giving {name} its addresses"))?;
     forward(config)?;
     Ok(index)
 }

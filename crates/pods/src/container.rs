@@ -174,7 +174,7 @@ pub struct User {
 impl ContainerRecord {
     /// While a container is made nobody knows its id, and it may yet fail.
     pub fn is_shown(&self) -> bool {
-        !matches!(self.phase, Phase::Making(_))
+        !matches!(self.phase, Phase::Making(_) | Phase::Undoing(_))
     }
 }
 

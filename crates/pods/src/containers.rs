@@ -46,8 +46,10 @@ impl Pods {
         let id = ContainerId::from_bytes(random()?);
         let record = self.plan_container(id.clone(), pod, plan)?;
         let name = name_of(&record);
-        if let Err(by) = self.inner.world.container_names.reserve(&name, &id) {
-            return self.join_container(&record, by).await;
+        while let Err(by) = self.inner.world.container_names.reserve(&name, &id) {
+            if let Some(joined) = self.join_container(&record, &by).await? {
+                return Ok(joined);
+            }
         }
         let pid_target = self.pid_target(&record);
         let owner = Owner::new(record);
@@ -71,21 +73,27 @@ impl Pods {
         Err(failed.cause)
     }
 
+    /// The container that has the name, if it is the one that is asked for; none if it goes away.
     async fn join_container(
         &self,
         asked: &ContainerRecord,
-        by: ContainerId,
-    ) -> Result<ContainerId, Error> {
+        by: &ContainerId,
+    ) -> Result<Option<ContainerId>, Error> {
         let plan = &asked.plan;
         let taken = || Error::NameTaken {
             name: format!("{} (attempt {})", plan.name, plan.attempt),
             by: by.to_string(),
         };
-        let other = self.container_owner(&by).ok_or_else(taken)?;
-        let record = other.hold().await;
-        let same = record.plan.fingerprint() == plan.fingerprint();
-        let made = record.phase == Phase::Made && record.life == Life::Created;
-        if same && made { Ok(by.clone()) } else { Err(taken()) }
+        if let Some(other) = self.container_owner(by) {
+            let record = other.hold().await;
+            if record.is_shown() {
+                let same = record.plan.fingerprint() == plan.fingerprint();
+                let fresh = record.phase == Phase::Made && record.life == Life::Created;
+                return if same && fresh { Ok(Some(by.clone())) } else { Err(taken()) };
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        Ok(None)
     }
 
     /// Everything that can be decided, or refused, before anything is made.

@@ -119,7 +119,12 @@ impl PodRecord {
 
     /// Whether it is to be seen. While a pod is made nobody knows its id, and it may yet fail.
     pub fn is_shown(&self) -> bool {
-        !matches!(self.phase, Phase::Making(_))
+        !self.is_half_made()
+    }
+
+    /// Whether it is being made, or undone because that failed.
+    pub(crate) fn is_half_made(&self) -> bool {
+        matches!(self.phase, Phase::Making(_) | Phase::Undoing(_))
     }
 }
 

@@ -79,7 +79,7 @@ impl Pods {
             self.recover_container(&turn, &container, rebooted).await;
         }
         match turn.phase {
-            Phase::Making(_) => {
+            Phase::Making(_) | Phase::Undoing(_) => {
                 let name = turn.plan.name.clone();
                 let mut work = PodWork { world: &self.inner.world, turn };
                 match step::unmake(&mut work, None).await {
@@ -143,7 +143,8 @@ impl Pods {
     ) {
         let turn = container.turn().await;
         let id = turn.id.clone();
-        if let Phase::Making(_) = turn.phase {
+        // A container is unmade for no other reason than that it failed, or is to be removed.
+        if !matches!(turn.phase, Phase::Made) {
             let name = name_of(&turn);
             let mut work = ContainerWork { world: &self.inner.world, pod, turn, pid_target: None };
             match step::unmake(&mut work, None).await {

@@ -54,11 +54,13 @@ impl Pods {
             return Err(taken());
         }
         let record = pod.hold().await;
-        match (record.is_ready(), self.knows_pod(by)) {
-            (true, _) => Ok(Some(by.clone())),
-            (false, true) => Err(taken()),
-            (false, false) => Ok(None),
+        if record.is_half_made() || !self.knows_pod(by) {
+            // A failed run that is gone now, or one that a killed daemon left and that is being undone.
+            drop(record);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            return Ok(None);
         }
+        if record.is_ready() { Ok(Some(by.clone())) } else { Err(taken()) }
     }
 
     async fn make_pod(&self, id: PodId, plan: PodPlan) -> Result<PodId, Error> {

@@ -34,6 +34,8 @@ pub enum Phase<S> {
     Making(S),
     /// All steps are made.
     Made,
+    /// As `Unmaking`, of a thing that was never whole: nobody was told of it.
+    Undoing(S),
     /// This step, and those before it, may still be made or half made.
     Unmaking(S),
     /// No step after this one is made; this one and those before it are.
@@ -44,7 +46,9 @@ impl<S: Step> Phase<S> {
     /// The last step that may be made, in whole or in half.
     pub fn last(self) -> S {
         match self {
-            Self::Making(step) | Self::Unmaking(step) | Self::Rests(step) => step,
+            Self::Making(step) | Self::Undoing(step) | Self::Unmaking(step) | Self::Rests(step) => {
+                step
+            }
             Self::Made => S::last(),
         }
     }
@@ -84,12 +88,12 @@ pub async fn make_all<T: Owned>(thing: &mut T) -> Result<(), Failed> {
     thing.save(Phase::Making(T::Step::last())).await.map_err(not_begun)?;
     for &step in T::Step::ALL {
         if let Err(cause) = make(thing, step).await {
-            let stuck = unmake_from(thing, step, None).await.err();
+            let stuck = unmake_from(thing, Phase::Undoing(step), None).await.err();
             return Err(Failed { cause, stuck });
         }
     }
     let Err(cause) = thing.save(Phase::Made).await else { return Ok(()) };
-    let stuck = unmake_from(thing, T::Step::last(), None).await.err();
+    let stuck = unmake_from(thing, Phase::Undoing(T::Step::last()), None).await.err();
     Err(Failed { cause, stuck })
 }
 
@@ -102,26 +106,31 @@ async fn make<T: Owned>(thing: &mut T, step: T::Step) -> Result<(), Error> {
 /// Unmakes all that may be made of the thing, down to but not including `rest`; all of it if
 /// that is `None`, and then forgets it.
 pub async fn unmake<T: Owned>(thing: &mut T, rest: Option<T::Step>) -> Result<(), Error> {
-    let from = thing.phase().last();
-    unmake_from(thing, from, rest).await
+    let phase = match (thing.phase(), rest) {
+        (Phase::Making(step) | Phase::Undoing(step), None) => Phase::Undoing(step),
+        (phase, _) => Phase::Unmaking(phase.last()),
+    };
+    unmake_from(thing, phase, rest).await
 }
 
 /// Stops at the first step that will not go, since what lies below it may still be in use; the
 /// record keeps the place for the next try.
 async fn unmake_from<T: Owned>(
     thing: &mut T,
-    from: T::Step,
+    phase: Phase<T::Step>,
     rest: Option<T::Step>,
 ) -> Result<(), Error> {
+    let from = phase.last();
     let todo = T::Step::ALL.iter().rev().copied();
     let mut todo =
         todo.filter(|step| *step <= from && rest.is_none_or(|rest| *step > rest)).peekable();
     if todo.peek().is_some() {
-        keep_place(thing, from).await;
+        keep_place(thing, phase).await;
     }
     for step in todo {
         if let Err(cause) = thing.unmake(step).await {
-            keep_place(thing, step).await;
+            // From here on it is to be seen, so that somebody can ask for its end again.
+            keep_place(thing, Phase::Unmaking(step)).await;
             return Err(cause.at(step.name()));
         }
     }
@@ -134,13 +143,10 @@ async fn unmake_from<T: Owned>(
 
 /// A full disk must not keep a pod alive: the phase that is on disk is an earlier one then, from which
 /// the same walk would be taken again.
-async fn keep_place<T: Owned>(thing: &mut T, step: T::Step) {
-    if let Err(error) = thing.save(Phase::Unmaking(step)).await {
-        tracing::warn!(
-            ?step,
-            error = error.chain(),
-            "the record cannot be written; unmaking goes on"
-        );
+async fn keep_place<T: Owned>(thing: &mut T, phase: Phase<T::Step>) {
+    if let Err(error) = thing.save(phase).await {
+        let error = error.chain();
+        tracing::warn!(?phase, error, "the record cannot be written; unmaking goes on");
     }
 }
 

@@ -118,20 +118,37 @@ impl Supervisor for Fake {
     }
 }
 
-async fn serve(socket: &Path, fake: &Arc<Fake>) -> Server {
-    let _ = std::fs::remove_file(socket);
-    let listener = Listener::from(UnixListener::bind(socket).expect("the directory is there"));
-    let mut server = Server::new()
-        .add_listener(listener)
-        .register_service(create_task(fake.clone()))
-        .register_service(create_supervisor(fake.clone()));
-    server.start().await.expect("it has a listener");
-    server
+/// A server with a runtime of its own, so that it can die as a process does: at once, with all its
+/// connections.
+struct Serving(Option<tokio::runtime::Runtime>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
-/// Shuts the server without waiting for calls that it has not answered.
-async fn shut(mut server: Server) {
-    let _ = tokio::time::timeout(Duration::from_millis(10), server.shutdown()).await;
+fn serve(socket: &Path, fake: &Arc<Fake>) -> Serving {
+    let _ = std::fs::remove_file(socket);
+    let builder =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = builder.expect("a runtime");
+    let (socket, fake) = (socket.to_owned(), fake.clone());
+    let (listening, listens) = std::sync::mpsc::channel();
+    runtime.spawn(async move {
+        let listener = UnixListener::bind(socket).expect("the directory is there");
+        let mut server = Server::new()
+            .add_listener(Listener::from(listener))
+            .register_service(create_task(fake.clone()))
+            .register_service(create_supervisor(fake));
+        server.start().await.expect("it has a listener");
+        listening.send(()).expect("the test waits");
+        std::future::pending::<()>().await
+    });
+    listens.recv().expect("the server has started");
+    Serving(Some(runtime))
 }
 
 fn socket() -> (tempfile::TempDir, std::path::PathBuf) {
@@ -143,13 +160,13 @@ fn socket() -> (tempfile::TempDir, std::path::PathBuf) {
 #[tokio::test]
 async fn a_lost_connection_is_made_again_by_the_next_call() {
     let ((_dir, socket), fake) = (socket(), Arc::new(Fake::default()));
-    let server = serve(&socket, &fake).await;
+    let server = serve(&socket, &fake);
     let shim = Shim::new(socket.clone());
     assert_eq!(shim.state("a", SOON).await.unwrap().pid, 7);
-    shut(server).await;
+    drop(server);
     let gone = shim.state("a", SOON).await.unwrap_err();
     assert_eq!(gone.class(), Class::Unavailable, "{gone}");
-    let _server = serve(&socket, &fake).await;
+    let _server = serve(&socket, &fake);
     assert_eq!(shim.state("a", SOON).await.unwrap().pid, 7);
     assert_eq!(fake.states.load(Ordering::SeqCst), 2);
 }
@@ -157,7 +174,7 @@ async fn a_lost_connection_is_made_again_by_the_next_call() {
 #[tokio::test]
 async fn a_call_that_gets_no_answer_ends_at_its_deadline_and_is_not_repeated() {
     let ((_dir, socket), fake) = (socket(), Arc::new(Fake::default()));
-    let _server = serve(&socket, &fake).await;
+    let _server = serve(&socket, &fake);
     let shim = Shim::new(socket);
     let late = shim.start("a", Duration::from_millis(50)).await.unwrap_err();
     assert_eq!(late.class(), Class::DeadlineExceeded, "{late}");
@@ -168,12 +185,12 @@ async fn a_call_that_gets_no_answer_ends_at_its_deadline_and_is_not_repeated() {
 #[tokio::test]
 async fn a_wait_attaches_again_after_a_break_and_gives_up_when_nobody_listens() {
     let ((_dir, socket), fake) = (socket(), Arc::new(Fake::default()));
-    let server = serve(&socket, &fake).await;
+    let server = serve(&socket, &fake);
     let shim = Shim::new(socket.clone());
     let wait = tokio::spawn(async move { shim.wait("a").await });
     fake.waiting.notified().await;
-    shut(server).await;
-    let server = serve(&socket, &fake).await;
+    drop(server);
+    let server = serve(&socket, &fake);
     fake.waiting.notified().await;
     fake.ended.notify_waiters();
     let exit = wait.await.unwrap().unwrap();
@@ -184,14 +201,14 @@ async fn a_wait_attaches_again_after_a_break_and_gives_up_when_nobody_listens() 
     let wait = tokio::spawn(async move { shim.wait("a").await });
     fake.waiting.notified().await;
     std::fs::remove_file(&socket).unwrap();
-    shut(server).await;
+    drop(server);
     assert_eq!(wait.await.unwrap().unwrap_err().class(), Class::Unavailable);
 }
 
 #[tokio::test]
 async fn a_refusal_keeps_its_class_and_words_and_deleting_the_unknown_is_fine() {
     let ((_dir, socket), fake) = (socket(), Arc::new(Fake::default()));
-    let _server = serve(&socket, &fake).await;
+    let _server = serve(&socket, &fake);
     let shim = Shim::new(socket);
     let refused = shim.create(CreateTask::default(), SOON).await.unwrap_err();
     assert_eq!(refused.class(), Class::FailedPrecondition);
@@ -204,7 +221,7 @@ async fn a_refusal_keeps_its_class_and_words_and_deleting_the_unknown_is_fine() 
 #[tokio::test]
 async fn an_execs_output_is_whole_up_to_its_limit() {
     let ((_dir, socket), fake) = (socket(), Arc::new(Fake::default()));
-    let _server = serve(&socket, &fake).await;
+    let _server = serve(&socket, &fake);
     let output = Shim::new(socket).exec_sync("a", ExecSync::default()).await.unwrap();
     assert_eq!((output.stdout.len(), output.code), (shim_api::EXEC_OUTPUT_LIMIT, 4));
 }
@@ -212,7 +229,7 @@ async fn an_execs_output_is_whole_up_to_its_limit() {
 #[tokio::test]
 async fn an_exec_that_nobody_waits_for_is_killed() {
     let ((_dir, socket), fake) = (socket(), Arc::new(Fake::default()));
-    let _server = serve(&socket, &fake).await;
+    let _server = serve(&socket, &fake);
     let shim = Shim::new(socket);
     let exec = ExecSync { args: vec!["hang".to_owned()], timeout: None };
     let work = shim.exec_sync("a", exec);

@@ -9,16 +9,18 @@
 //! so one flush of the disk. There are no business words in here.
 
 mod error;
+mod file;
 mod quarantine;
 mod seal;
 mod writer;
 
 use std::{marker::PhantomData, path::Path, sync::Arc};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use error::Error;
+use file::DatabaseFile;
 pub use quarantine::Quarantined;
 use seal::Key;
 use writer::{Change, Writer};
@@ -32,7 +34,7 @@ pub struct Store {
 }
 
 struct Inner {
-    database: Arc<Database>,
+    database: Arc<DatabaseFile>,
     writer: Writer,
     key: Key,
 }
@@ -44,8 +46,8 @@ impl Store {
     /// log, and begun anew: a daemon that does not start helps nobody.
     pub fn open(root: &Path) -> Result<Self, Error> {
         let key = Key::open(&root.join("records.key"))?;
-        let database = Arc::new(open_database(&root.join("records.redb"))?);
-        let writer = Writer::start(Arc::clone(&database))?;
+        let database = Arc::new(DatabaseFile::open(&root.join("records.redb"))?);
+        let writer = Writer::start(Arc::clone(&database), &root.join("records.reserve"))?;
         Ok(Self { inner: Arc::new(Inner { database, writer, key }) })
     }
 
@@ -56,7 +58,8 @@ impl Store {
     }
 
     fn rows(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
-        let read = self.inner.database.begin_read()?;
+        let database = self.inner.database.read()?;
+        let read = database.begin_read()?;
         let rows = match read.open_table(Rows::new(table)) {
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
             rows => rows?,
@@ -65,24 +68,6 @@ impl Store {
             .map(|row| row.map(|(key, row)| (key.value().to_owned(), row.value().to_vec())))
             .collect::<Result<_, _>>()
             .map_err(Error::from)
-    }
-}
-
-fn open_database(path: &Path) -> Result<Database, Error> {
-    match Database::create(path) {
-        Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(Error::InUse(path.to_owned())),
-        Err(redb::DatabaseError::Storage(redb::StorageError::Io(source)))
-            if source.kind() != std::io::ErrorKind::InvalidData =>
-        {
-            Err(Error::io("opening", path, source))
-        }
-        Err(damage) => {
-            let aside = path.with_extension("redb.damaged");
-            tracing::error!(%damage, aside = %aside.display(), "the record file is damaged and was set aside; a new one is begun");
-            std::fs::rename(path, &aside).map_err(|source| Error::io("renaming", path, source))?;
-            Ok(Database::create(path)?)
-        }
-        opened => Ok(opened?),
     }
 }
 

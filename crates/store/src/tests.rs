@@ -117,3 +117,50 @@ fn the_key_is_for_root_alone_and_a_short_one_is_refused() {
     std::fs::write(&key, b"short").unwrap();
     assert!(matches!(Store::open(root.path()), Err(Error::BadKey(_))));
 }
+
+/// A tmpfs of one MiB and a half, unmounted in the end.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=3584k", "podbay-test"])
+            .arg(dir.path())
+            .status();
+        assert!(mounted.unwrap().success(), "a tmpfs needs root");
+        Self(dir)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_puts_and_takes_erases_and_puts_again_when_there_is_room() {
+    let small = Small::new();
+    let root = small.0.path();
+    let (_store, rows) = open(root);
+    rows.put("first", &row("stays")).await.unwrap();
+    rows.put("second", &row("goes")).await.unwrap();
+    let filler = root.join("filler");
+    let full = std::process::Command::new("dd")
+        .args(["if=/dev/zero", "bs=4k", "status=none"])
+        .arg(format!("of={}", filler.display()))
+        .output()
+        .unwrap();
+    assert!(!full.status.success(), "the disk must be full now");
+
+    let large = row(&"x".repeat(600 << 10));
+    let refused = rows.put("large", &large).await.unwrap_err();
+    assert_eq!(refused.class(), names::Class::ResourceExhausted, "{refused:?}");
+    rows.erase("second").await.unwrap();
+    assert_eq!(rows.scan().await.unwrap(), [("first".to_owned(), row("stays"))]);
+
+    std::fs::remove_file(filler).unwrap();
+    rows.put("third", &row("fits")).await.unwrap();
+    assert_eq!(rows.scan().await.unwrap().len(), 2);
+}

@@ -1,0 +1,71 @@
+//! The database's file: opened, set aside if it is damaged, and opened anew after an error of the
+//! disk, which ends what an open database can do.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{PoisonError, RwLock, RwLockReadGuard},
+};
+
+use redb::Database;
+
+use crate::Error;
+
+pub(crate) struct DatabaseFile {
+    path: PathBuf,
+    /// None if it could not be opened anew.
+    open: RwLock<Option<Database>>,
+}
+
+/// An open database, which is not opened anew for as long as this lives.
+pub(crate) struct Open<'a>(RwLockReadGuard<'a, Option<Database>>);
+
+impl std::ops::Deref for Open<'_> {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        self.0.as_ref().expect("it is made of an open one only")
+    }
+}
+
+impl DatabaseFile {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        Ok(Self { path: path.to_owned(), open: RwLock::new(Some(open(path)?)) })
+    }
+
+    pub(crate) fn read(&self) -> Result<Open<'_>, Error> {
+        let guard = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        if guard.is_some() {
+            return Ok(Open(guard));
+        }
+        drop(guard);
+        self.reopen()?;
+        let guard = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        if guard.is_some() { Ok(Open(guard)) } else { Err(Error::Closed) }
+    }
+
+    /// Lets go of the database, and opens it again: what was committed is in it.
+    pub(crate) fn reopen(&self) -> Result<(), Error> {
+        let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        *guard = None;
+        *guard = Some(Database::open(&self.path)?);
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> Result<Database, Error> {
+    match Database::create(path) {
+        Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(Error::InUse(path.to_owned())),
+        Err(redb::DatabaseError::Storage(redb::StorageError::Io(source)))
+            if source.kind() != std::io::ErrorKind::InvalidData =>
+        {
+            Err(Error::io("opening", path, source))
+        }
+        Err(damage) => {
+            let aside = path.with_extension("redb.damaged");
+            tracing::error!(%damage, aside = %aside.display(), "the record file is damaged and was set aside; a new one is begun");
+            std::fs::rename(path, &aside).map_err(|source| Error::io("renaming", path, source))?;
+            Ok(Database::create(path)?)
+        }
+        opened => Ok(opened?),
+    }
+}
