@@ -19,16 +19,25 @@ use crate::{Place, eventually_within, is_true, process};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Removes what killed test runs have left, once in a process.
-pub(crate) async fn abandoned() {
+pub(crate) fn abandoned() {
     static ONCE: Once = Once::new();
     let mut places = Vec::new();
     ONCE.call_once(|| places = Place::abandoned());
     for place in places {
         let base = place.base.clone();
-        if tokio::spawn(async move { all(&place).await }).await.is_err() {
+        if apart(async move || all(&place).await).is_err() {
             crate::skip(&format!("what is left at {} will not go", base.display()));
         }
     }
+}
+
+/// Does some work to its end on a thread and a runtime of its own. An error is a panic there.
+pub(crate) fn apart(work: impl AsyncFnOnce() + Send + 'static) -> std::thread::Result<()> {
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime can be made").block_on(work());
+    };
+    std::thread::spawn(run).join()
 }
 
 /// Removes all that there is of a daemon and its pods.

@@ -97,7 +97,7 @@ impl Daemon {
         if ![BUSYBOX, "ip", "nft"].into_iter().all(crate::has) {
             return None;
         }
-        clean::abandoned().await;
+        clean::abandoned();
         let place = Place::new();
         clean::all(&place).await;
         make_folders(&place);
@@ -313,11 +313,8 @@ impl Drop for Daemon {
         }
         let (place, process) = (self.place.clone(), self.process.take());
         // The test's own runtime is busy dropping this, and its connections stand still.
-        let cleaned = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime can be made").block_on(end(place, process));
-        });
-        if cleaned.join().is_err() && !std::thread::panicking() {
+        let cleaned = clean::apart(async move || end(place, process).await);
+        if cleaned.is_err() && !std::thread::panicking() {
             panic!("the host could not be cleaned up");
         }
     }

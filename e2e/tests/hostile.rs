@@ -6,8 +6,8 @@ use std::{fs, path::Path};
 
 use cri_proto::v1;
 use e2e::{
-    Cri, Daemon, Layer, Layout, Options, Registry, SYMLINK, busybox_layer, lead, mount, refused, security,
-   , sleeps,
+    Cri, Daemon, Layer, Layout, Options, Registry, SYMLINK, busybox_layer, lead, mount, refused,
+    security, sleeps,
 };
 use tonic::Code;
 

@@ -142,7 +142,9 @@ impl Maker<'_> {
 
 async fn kill(node: &mut Daemon, chance: &mut Chance) {
     for _ in 0..KILLS {
-        tokio::time::sleep(Duration::from_millis(chance.below(250))).await;
+        // Mostly while pods are being made, and at times late enough for some to be.
+        let longest = if chance.below(4) == 0 { 1500 } else { 250 };
+        tokio::time::sleep(Duration::from_millis(chance.below(longest))).await;
         node.kill();
         node.start_again().await;
     }

@@ -39,8 +39,7 @@ fn chosen(names: &[&str]) -> Result<Vec<String>, String> {
     let dir = crate::root().join("fuzz/fuzz_targets");
     let entries = fs::read_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     let stem = |path: PathBuf| Some(path.file_stem()?.to_str()?.to_owned());
-    let mut all: Vec<String> =
-        entries.filter_map(|entry| stem(entry.ok()?.path())).collect();
+    let mut all: Vec<String> = entries.filter_map(|entry| stem(entry.ok()?.path())).collect();
     all.sort();
     if let Some(unknown) = names.iter().find(|name| !all.iter().any(|known| known == *name)) {
         return Err(format!("there is no target {unknown:?}, but {}", all.join(", ")));
@@ -60,7 +59,8 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let fuzz = crate::root().join("fuzz");
-        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| fuzz.join("target"), Into::into);
+        let target =
+            env::var_os("CARGO_TARGET_DIR").map_or_else(|| fuzz.join("target"), Into::into);
         let target = env::current_dir().unwrap_or_default().join(target);
         Self { fuzz, target, platform: format!("{}-unknown-linux-gnu", env::consts::ARCH) }
     }
@@ -165,7 +165,7 @@ fn summary(said: &str) -> String {
 /// The line that says what went wrong.
 fn reason(said: &str) -> &str {
     let mut lines = said.lines().skip_while(|line| !line.contains(" panicked at "));
-    let panic = lines.next().and(lines.next());
+    let panic = lines.nth(1);
     let error = || said.lines().find(|line| line.contains("ERROR: "));
     panic.or_else(error).unwrap_or("it ended without a word")
 }

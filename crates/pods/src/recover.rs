@@ -220,7 +220,19 @@ impl Pods {
         if let Err(error) = self.sweep_bridge(None).await {
             tracing::warn!(error = error.chain(), "leases of no pod cannot be freed yet");
         }
+        self.make_bridge(known).await;
         self.sweep_images(known).await;
+    }
+
+    /// Somebody may have flushed the rules meanwhile; the pods that live need them.
+    async fn make_bridge(&self, known: &HashSet<PodId>) {
+        let Some(bridge) = self.inner.world.host.bridge.as_ref().filter(|_| !known.is_empty())
+        else {
+            return;
+        };
+        if let Err(error) = bridge.make().await {
+            tracing::warn!(%error, "the built-in bridge cannot be made; pods on it may lack their network");
+        }
     }
 
     /// Root filesystems of containers that have no record: theirs is written before, so these are of

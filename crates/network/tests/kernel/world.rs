@@ -16,7 +16,7 @@ use names::PodId;
 use network::{Bridge, Config, HostPort, Lease, Protocol};
 use sys::netns;
 
-/// Says to this program that it is already alone.
+/// Says to this program that it is already alone, and which directory is for it.
 const ALONE: &str = "PODBAY_TEST_IS_ALONE";
 /// How long a connection that should come to pass may take.
 const SOON: Duration = Duration::from_secs(3);
@@ -31,16 +31,15 @@ pub const OUTSIDE6: &str = "fd00:99::2";
 
 pub struct World {
     pub dir: PathBuf,
-    _files: tempfile::TempDir,
 }
 
 /// Runs `body`, which is a closure of the test that calls this, alone.
 pub fn alone<F: Future<Output = ()>>(body: impl FnOnce(World) -> F) {
-    if std::env::var_os(ALONE).is_none() {
+    let Some(dir) = std::env::var_os(ALONE) else {
         let name = std::any::type_name_of_val(&body).trim_end_matches("::{{closure}}");
         return again_alone(name.split_once("::").expect("the crate, then the test").1);
-    }
-    let world = World::new();
+    };
+    let world = World::new(dir.into());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let limit = Duration::from_secs(120);
     runtime.block_on(async { tokio::time::timeout(limit, body(world)).await.expect("in time") });
@@ -51,11 +50,12 @@ fn again_alone(name: &str) {
         eprintln!("skipped: {name} makes network namespaces and so needs root");
         return;
     }
+    let dir = tempfile::tempdir().unwrap();
     let ran = Command::new("unshare")
         .args(["--net", "--mount", "--propagation", "private"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--include-ignored", "--test-threads", "1"])
-        .env(ALONE, "1")
+        .env(ALONE, dir.path())
         .output()
         .expect("unshare (util-linux) is installed");
     let said = String::from_utf8_lossy(&ran.stdout);
@@ -99,11 +99,11 @@ fn await_local(ip: &str, routes: &str) {
 }
 
 impl World {
-    fn new() -> World {
-        let files = tempfile::tempdir().unwrap();
-        let dir = files.path().to_owned();
+    fn new(dir: PathBuf) -> World {
+        // What is in it, namespaces that are pinned too, goes away with this process.
+        run(&format!("mount -t tmpfs tmpfs {}", dir.display()));
         run("ip link set lo up");
-        let world = World { dir, _files: files };
+        let world = World { dir };
         netns::make(&world.outside(), &[]).unwrap();
         let outside = world.outside();
         let outside = outside.display();
