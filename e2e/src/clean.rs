@@ -69,12 +69,7 @@ pub(crate) async fn of_this_boot(place: &Place) {
 /// The processes that belong to the place, but for those that only wait to be buried.
 fn processes(place: &Place) -> Vec<process::Process> {
     let mut all = process::all();
-    let base = format!("{}/", place.base.display());
-    let group = format!("/{}", place.cgroup());
-    let in_group =
-        |line: &str| line.split(':').nth(2).is_some_and(|path| Path::new(path).starts_with(&group));
-    let own = |it: &process::Process| it.line.contains(&base) || it.cgroups.lines().any(in_group);
-    all.retain(|it| !it.zombie && own(it));
+    all.retain(|it| !it.zombie && it.belongs_to(place));
     all
 }
 

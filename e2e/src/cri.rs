@@ -258,11 +258,6 @@ impl Cri {
     }
 }
 
-/// The code of an answer.
-pub fn code_of<T>(answer: &Answer<T>) -> Code {
-    answer.as_ref().map_or_else(Status::code, |_| Code::Ok)
-}
-
 /// The message of an answer that must be a refusal with this code.
 #[track_caller]
 pub fn refused<T>(answer: Answer<T>, code: Code) -> String {

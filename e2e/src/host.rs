@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
     process::Command,
     time::Duration,
 };
@@ -128,16 +127,7 @@ fn plain(names: BTreeSet<String>) -> Things {
 /// Those that name the place, are in its cgroups, or are children of the daemon: a zombie of its own
 /// too. Zombies of PID 1 are its to bury, and children of the test are the test's.
 fn processes(place: &Place, daemon: Option<i32>) -> Things {
-    let base = format!("{}/", place.base.display());
-    let group = format!("/{}", place.cgroup());
-    let in_group =
-        |line: &str| line.split(':').nth(2).is_some_and(|path| Path::new(path).starts_with(&group));
-    let own = |it: &process::Process| {
-        it.line.contains(&base)
-            || it.cgroups.lines().any(in_group)
-            || it.exe.starts_with(&place.base)
-            || daemon == Some(it.parent)
-    };
+    let own = |it: &process::Process| it.belongs_to(place) || daemon == Some(it.parent);
     let test = i32::try_from(std::process::id()).ok();
     let all = process::all().into_iter();
     let all = all.filter(|it| Some(it.parent) != test && own(it) && !(it.zombie && it.parent == 1));

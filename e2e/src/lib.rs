@@ -3,6 +3,14 @@
 //! A test starts a [`Daemon`] of its own, asks it over its socket as a kubelet would, and looks at the
 //! host with a [`Snapshot`], which holds everything that a daemon may leave behind. Of podbayd's
 //! inside nothing is known here but its configuration and where it keeps its things.
+//!
+//! ```text
+//! cargo build -p daemon --features faults && cargo build -p shim
+//! cargo test -p e2e
+//! ```
+//!
+//! The programs are looked for where cargo puts them, or in the folder that `PODBAY_BIN_DIR` names. The
+//! tests need root; what else they miss on a host they say, and are skipped.
 
 mod ask;
 mod clean;
@@ -19,7 +27,7 @@ mod registry;
 mod wait;
 
 pub use ask::{IMAGE, container, host_network, mount, security, shell, sleeps};
-pub use cri::{Cri, code_of, refused};
+pub use cri::{Cri, refused};
 pub use daemon::{Daemon, Options};
 pub use host::Snapshot;
 pub use image::{Layer, Layout, SYMLINK, busybox, busybox_layer};
@@ -31,7 +39,7 @@ pub use proxy::Proxy;
 pub use registry::{Registry, USER, lead};
 pub use wait::{eventually, eventually_within, is_true};
 
-use std::{io::Write, path::Path, process::Command};
+use std::{io::Write, net::TcpListener, path::Path, process::Command};
 
 /// Says why a test does nothing, where it is seen although the test passes.
 pub fn skip(why: &str) {
@@ -59,4 +67,10 @@ pub fn run(program: &str, args: &[&str]) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {args:?} ended with {}: {said}", output.status);
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A port of the loopback that nobody uses now.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    listener.local_addr().expect("it listens").port()
 }

@@ -1,8 +1,13 @@
 //! The processes of this host.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::Place;
 
 /// One process, as it was when it was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +36,17 @@ impl Process {
             exe: fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default(),
             cgroups: fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default(),
         })
+    }
+
+    /// Whether it was started for what is at the place, or lives in its cgroups.
+    pub(crate) fn belongs_to(&self, place: &Place) -> bool {
+        let group = format!("/{}", place.cgroup());
+        let in_group = |line: &str| {
+            line.split(':').nth(2).is_some_and(|path| Path::new(path).starts_with(&group))
+        };
+        self.line.contains(&format!("{}/", place.base.display()))
+            || self.exe.starts_with(&place.base)
+            || self.cgroups.lines().any(in_group)
     }
 
     /// Kills it, if it is there.

@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::{Layout, eventually, is_true, run};
 
@@ -46,9 +46,7 @@ impl Registry {
         if !crate::has(PROGRAM) || !crate::has("skopeo") {
             return None;
         }
-        let free = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-        let port = free.local_addr().expect("it listens").port();
-        drop(free);
+        let port = crate::free_port();
         let mut this = Self { port, dir: dir.to_owned(), process: None, guarded };
         this.start_again().await;
         Some(this)

@@ -4,7 +4,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     time::{Duration, Instant},
 };
 
@@ -16,9 +15,9 @@ use tokio::{
 };
 use tonic::Code;
 
+/// A port of the host that nobody uses now.
 fn free_port() -> i32 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-    listener.local_addr().expect("it listens").port().into()
+    e2e::free_port().into()
 }
 
 /// What a web server at this address of the host answers.

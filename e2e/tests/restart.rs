@@ -215,7 +215,7 @@ async fn after_a_reboot_pods_are_not_ready_and_can_be_removed() {
     let mut config = node.pod("p");
     config.port_mappings = vec![cri_proto::v1::PortMapping {
         container_port: 80,
-        host_port: 21_080,
+        host_port: e2e::free_port().into(),
         ..Default::default()
     }];
     let pod = cri.run_pod(&config).await.unwrap();

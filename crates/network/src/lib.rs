@@ -220,7 +220,7 @@ impl Bridge {
     }
 
     /// As [`Bridge::detach`], by what is held alone.
-    async fn release(&self, pod: &PodId) -> Result<(), Error> {
+    pub async fn release(&self, pod: &PodId) -> Result<(), Error> {
         self.in_time("freeing what a pod left", async {
             let turn = self.0.turns.take(pod).await;
             let pod = pod.clone();

@@ -7,6 +7,12 @@ use crate::seccomp;
 /// Makes a config of ours one that libcontainer reads as it was meant. A config for any other
 /// runtime must not go through this.
 pub fn for_libcontainer(spec: &mut Spec) {
+    // To say "no" here makes it load the filter of system calls late; saying nothing does not.
+    if let Some(process) = spec.process_mut()
+        && process.no_new_privileges() == Some(false)
+    {
+        process.set_no_new_privileges(None);
+    }
     let Some(linux) = spec.linux_mut() else { return };
     if let Some(filter) = linux.seccomp().as_ref().map(seccomp::for_libcontainer) {
         linux.set_seccomp(Some(filter));

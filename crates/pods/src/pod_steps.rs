@@ -154,6 +154,11 @@ impl PodWork<'_> {
                 self.bridge()?.detach(&self.turn.id, &lease).await?;
             }
         }
+        // Addresses may have been reserved in the instant before their record was to be written.
+        if let Some(bridge) = self.world.host.bridge.as_ref().filter(|_| self.turn.netns.is_some())
+        {
+            bridge.release(&self.turn.id).await?;
+        }
         // The addresses are no longer the pod's, but a stopped pod still tells which it had.
         self.turn.network = Network::Host;
         Ok(())

@@ -101,7 +101,7 @@ impl Pods {
             }
             Phase::Rests(_) => {}
             Phase::Made if rebooted => {
-                turn.exited.get_or_insert(controllers::Exit { code: 255, at: now() });
+                turn.exited.get_or_insert_with(|| controllers::Exit { code: 255, at: now() });
                 let mut work = PodWork { world: &self.inner.world, turn };
                 if let Err(error) = step::unmake(&mut work, Some(PodStep::STOPPED)).await {
                     keep(&id, &error);

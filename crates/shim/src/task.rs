@@ -138,7 +138,14 @@ impl Task {
         let Some(init) = held.init.as_ref().filter(|_| self.state().alive().is_some()) else {
             return Err(self.wrong(self.state(), "alive"));
         };
-        processes::send(init, signal).map_err(Error::kernel("sending a signal"))
+        processes::send(init, signal).map_err(Error::kernel("sending a signal"))?;
+        // What is frozen does not even die.
+        if signal == rustix::process::Signal::KILL
+            && let Some(cgroup) = self.cgroup()
+        {
+            cgroup.thaw();
+        }
+        Ok(())
     }
 
     /// Names what ends a command, until the guard is dropped.

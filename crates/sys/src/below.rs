@@ -3,9 +3,10 @@
 
 use std::{
     fs, io,
-    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
+
+use crate::mountinfo::unescape;
 
 /// Unmounts all that is mounted at or below `dir`, the last mounted first. No such folder, and
 /// nothing mounted, are no errors.
@@ -25,29 +26,7 @@ pub fn detach(dir: &Path) -> io::Result<()> {
 fn mount_points(table: &[u8]) -> Vec<PathBuf> {
     let lines = table.split(|byte| *byte == b'\n');
     let fields = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
-    fields.map(|field| std::ffi::OsString::from_vec(unescape(field)).into()).collect()
-}
-
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&first, after)) = rest.split_first() {
-        let octal = |digits: &[u8]| {
-            let digits = std::str::from_utf8(digits).ok()?;
-            u8::from_str_radix(digits, 8).ok()
-        };
-        match after.get(..3).and_then(octal).filter(|_| first == b'\\') {
-            Some(byte) => {
-                text.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                text.push(first);
-                rest = after;
-            }
-        }
-    }
-    text
+    fields.map(unescape).collect()
 }
 
 #[cfg(test)]
@@ -57,15 +36,20 @@ mod tests {
 
     #[test]
     fn mount_points_are_read_with_their_escapes() {
-        let table = b"22 1 0:20 / /a rw - tmpfs t rw\n23 22 0:21 / /a/with\\040space\\134 rw - x y z\n";
+        let table =
+            b"22 1 0:20 / /a rw - tmpfs t rw\n23 22 0:21 / /a/with\\040space\\134 rw - x y z\n";
         assert_eq!(mount_points(table), [Path::new("/a"), Path::new("/a/with space\\")]);
     }
 
     #[test]
     fn what_is_mounted_below_goes_and_what_is_beside_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let tmpfs =
-            Tmpfs { size: Some(1 << 16), inodes: None, mode: 0o700, attributes: Attributes::default() };
+        let tmpfs = Tmpfs {
+            size: Some(1 << 16),
+            inodes: None,
+            mode: 0o700,
+            attributes: Attributes::default(),
+        };
         let [beside, outer] = ["beside", "below"].map(|name| dir.path().join(name));
         fs::create_dir(&beside).unwrap();
         fs::create_dir(&outer).unwrap();

@@ -4,6 +4,7 @@ pub mod below;
 pub mod beneath;
 pub mod cgroup;
 pub mod mount;
+mod mountinfo;
 pub mod netns;
 pub mod pidfd;
 pub mod rootfs_file;

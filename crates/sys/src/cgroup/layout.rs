@@ -14,7 +14,12 @@ use super::{Limits, Unsupported, file, v1::MEMORY_AND_SWAP, v2::SWAP};
 pub enum Layout {
     /// One hierarchy for each controller. A hybrid host, whose cgroup2 mount has few controllers
     /// or none, counts as this.
-    V1 { hierarchies: Arc<[Hierarchy]> },
+    V1 {
+        hierarchies: Arc<[Hierarchy]>,
+        /// Where cgroup2 is mounted beside, on a hybrid host. Nothing is made there by us; runtimes
+        /// may, and what they leave is removed with the rest.
+        beside: Option<PathBuf>,
+    },
     /// The one hierarchy of cgroup2, mounted at `root`.
     V2 { root: PathBuf },
 }
@@ -59,7 +64,7 @@ impl Layout {
         };
         let hierarchies =
             mounts.into_iter().map(|m| Hierarchy { controllers: names(&m), mount: m }).collect();
-        Ok(Self::V1 { hierarchies })
+        Ok(Self::V1 { hierarchies, beside: None })
     }
 
     /// The layout that a mountinfo file tells of.
@@ -74,11 +79,11 @@ impl Layout {
             }
         }
         let controls = |h: &Hierarchy| h.controllers.iter().any(|c| !c.starts_with("name="));
+        let unified = mounts.iter().find(|m| m.kind == "cgroup2").map(|m| m.point.clone());
         if hierarchies.iter().any(controls) {
-            return Some(Self::V1 { hierarchies: hierarchies.into() });
+            return Some(Self::V1 { hierarchies: hierarchies.into(), beside: unified });
         }
-        let unified = mounts.into_iter().find(|m| m.kind == "cgroup2")?;
-        Some(Self::V2 { root: unified.point })
+        Some(Self::V2 { root: unified? })
     }
 
     pub fn is_v2(&self) -> bool {
@@ -115,15 +120,23 @@ impl Layout {
     /// Where each hierarchy is mounted.
     pub(super) fn roots(&self) -> Vec<&Path> {
         match self {
-            Self::V1 { hierarchies } => hierarchies.iter().map(|h| h.mount.as_path()).collect(),
+            Self::V1 { hierarchies, .. } => hierarchies.iter().map(|h| h.mount.as_path()).collect(),
             Self::V2 { root } => vec![root],
+        }
+    }
+
+    /// A mount where others may have made what is ours to remove.
+    pub(super) fn beside(&self) -> Option<&Path> {
+        match self {
+            Self::V1 { beside, .. } => beside.as_deref(),
+            Self::V2 { .. } => None,
         }
     }
 
     /// Where this controller's hierarchy is mounted. On v2, that is the same for all.
     pub(super) fn mount_of(&self, controller: &str) -> Option<&Path> {
         match self {
-            Self::V1 { hierarchies } => hierarchies
+            Self::V1 { hierarchies, .. } => hierarchies
                 .iter()
                 .find(|h| h.controllers.iter().any(|c| c == controller))
                 .map(|h| h.mount.as_path()),
@@ -144,7 +157,7 @@ impl<'a> Mount<'a> {
         let (before, after) = line.split_once(" - ")?;
         let mut after = after.split(' ');
         Some(Self {
-            point: unescape(before.split(' ').nth(4)?),
+            point: crate::mountinfo::unescape(before.split(' ').nth(4)?.as_bytes()),
             kind: after.next()?,
             options: after.nth(1)?,
         })
@@ -157,14 +170,6 @@ impl<'a> Mount<'a> {
             .map(str::to_owned)
             .collect()
     }
-}
-
-/// Mountinfo writes space, tab, newline and backslash in octal.
-fn unescape(text: &str) -> PathBuf {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
-        .into()
 }
 
 #[cfg(test)]

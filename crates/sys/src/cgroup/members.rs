@@ -57,9 +57,7 @@ impl Cgroup {
         let deadline = Instant::now() + PATIENCE;
         let at_once = matches!(self.layout, Layout::V2 { .. })
             && file::write(&self.unified().join("cgroup.kill"), "1").is_ok();
-        if !at_once && !self.layout.is_v2() {
-            v1::thaw(self);
-        }
+        self.thaw();
         for tried in 0.. {
             let left = if at_once { self.pids()? } else { self.kill_once()? };
             if left.is_empty() {
@@ -72,6 +70,17 @@ impl Cgroup {
             pause(tried);
         }
         Ok(())
+    }
+
+    /// Lets frozen processes go on, so that signals reach them. What is not frozen, or not there, is
+    /// left as it is.
+    pub fn thaw(&self) {
+        match self.layout {
+            Layout::V1 { .. } => v1::thaw(self),
+            Layout::V2 { .. } => {
+                let _ = fs::write(self.unified().join("cgroup.freeze"), "0");
+            }
+        }
     }
 
     /// Kills each process once, and tells who they were. A pid is signalled only if it was seen
@@ -94,8 +103,10 @@ impl Cgroup {
     /// `ResourceBusy` if, for two seconds, there are processes in it.
     pub fn remove(&self) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
+        let mut dirs = self.dirs();
+        dirs.extend(self.layout.beside().map(|root| root.join(&self.path)));
         for tried in 0.. {
-            let Err(error) = self.dirs().iter().try_for_each(|root| remove_below(root)) else {
+            let Err(error) = dirs.iter().try_for_each(|root| remove_below(root)) else {
                 break;
             };
             if error.kind() != io::ErrorKind::ResourceBusy || Instant::now() >= deadline {
