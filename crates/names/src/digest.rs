@@ -81,7 +81,8 @@ mod tests {
     fn only_sha256_and_64_hex_digits_are_a_digest() {
         let text = format!("sha256:{}", "0f".repeat(32));
         assert_eq!(text.parse::<Digest>().unwrap().hex(), "0f".repeat(32));
-        for bad in ["", "sha256:", "sha256:../../x", "sha512:00", &text[1..], &text.to_uppercase()] {
+        for bad in ["", "sha256:", "sha256:../../x", "sha512:00", &text[1..], &text.to_uppercase()]
+        {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }

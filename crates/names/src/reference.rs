@@ -130,7 +130,8 @@ fn split_registry(name: &str) -> (&str, &str) {
 fn check_registry(registry: &str) -> Result<(), &'static str> {
     if let Some(rest) = registry.strip_prefix('[') {
         let (address, port) = rest.split_once(']').ok_or("its registry lacks a closing bracket")?;
-        let good = !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
+        let good =
+            !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
         return if good { check_port(port) } else { Err("its registry is not an IPv6 address") };
     }
     let colon = registry.find(':').unwrap_or(registry.len());

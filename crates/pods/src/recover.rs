@@ -11,7 +11,7 @@ use names::{Class, ContainerId, PodId};
 
 use crate::{
     Error, Pods,
-    container::{ContainerRecord, Death, Life},
+    container::{ContainerRecord, Death, Event, Life},
     container_steps::ContainerWork,
     containers::name_of,
     host::now,
@@ -51,18 +51,27 @@ impl Pods {
         Ok(())
     }
 
-    fn readmit_pod(&self, record: PodRecord) -> Arc<Owner<PodRecord>> {
+    /// What another boot made is gone, and is never shown as if it were not.
+    fn readmit_pod(&self, mut record: PodRecord) -> Arc<Owner<PodRecord>> {
         let id = record.id.clone();
         if let Err(by) = self.inner.world.pod_names.reserve(&record.plan.name, &id) {
             tracing::error!(pod = %id, %by, "two pods have one name");
+        }
+        if record.boot != self.inner.world.host.boot {
+            record.exited.get_or_insert_with(|| controllers::Exit { code: 255, at: now() });
         }
         let owner = Owner::new(record);
         self.add_pod(&id, &owner);
         owner
     }
 
-    fn readmit_container(&self, record: ContainerRecord) {
+    fn readmit_container(&self, mut record: ContainerRecord) {
         let id = record.id.clone();
+        if record.boot != self.inner.world.host.boot {
+            let death = Death::unseen(now(), "the machine went down");
+            let life = record.life.clone().on(Event::Died(death));
+            record.life = life.unwrap_or_else(|impossible| impossible.life);
+        }
         if let Err(by) = self.inner.world.container_names.reserve(&name_of(&record), &id) {
             tracing::error!(container = %id, %by, "two containers of a pod have one name");
         }
@@ -101,7 +110,6 @@ impl Pods {
             }
             Phase::Rests(_) => {}
             Phase::Made if rebooted => {
-                turn.exited.get_or_insert_with(|| controllers::Exit { code: 255, at: now() });
                 let mut work = PodWork { world: &self.inner.world, turn };
                 if let Err(error) = step::unmake(&mut work, Some(PodStep::STOPPED)).await {
                     keep(&id, &error);
@@ -155,14 +163,13 @@ impl Pods {
             }
             return;
         }
+        if rebooted {
+            self.record(&turn).await;
+        }
         let over = turn.life.is_over();
         drop(turn);
         if over {
             return;
-        }
-        if rebooted {
-            let message = "the machine went down";
-            return self.died(container, Death::unseen(now(), message)).await;
         }
         self.ask_container(pod, container).await;
     }
@@ -208,10 +215,16 @@ impl Pods {
     async fn was_started(&self, container: &Arc<Owner<ContainerRecord>>, pid: u32) {
         let mut turn = container.turn().await;
         turn.life = Life::Running { pid, started: now() };
-        if let Err(error) = self.inner.world.container_records.put(turn.id.as_str(), &turn).await {
-            tracing::error!(container = %turn.id, %error, "its start could not be recorded");
-        }
+        self.record(&turn).await;
         turn.show();
+    }
+
+    async fn record(&self, container: &ContainerRecord) {
+        if let Err(error) =
+            self.inner.world.container_records.put(container.id.as_str(), container).await
+        {
+            tracing::error!(container = %container.id, %error, "what became of it could not be recorded");
+        }
     }
 
     /// Frees what belongs to no record: what was reserved in the instant before its record would have

@@ -147,11 +147,7 @@ impl Packed {
     }
 }
 
-fn write_files(
-    to: &mut BufWriter<File>,
-    root: &Path,
-    files: &[NewFile],
-) -> Result<(), Error> {
+fn write_files(to: &mut BufWriter<File>, root: &Path, files: &[NewFile]) -> Result<(), Error> {
     let within = |path: &Path| {
         let clean = Within::parse(path.as_os_str().as_bytes());
         clean.map_err(|why| bad(format!("{}: {why}", path.display())))
