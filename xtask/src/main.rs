@@ -135,7 +135,6 @@ fn e2e() -> Result<(), String> {
 
 fn conformance() -> Result<(), String> {
     run("conformance/setup", &[])?;
-    let bins = ["--package", "daemon", "--package", "shim"];
-    run("cargo", &[&["build", "--quiet", "--release"][..], &bins].concat())?;
-    run("conformance/against-podbay", &[])
+    run("cargo", &["build", "--quiet", "--package", "daemon", "--package", "shim"])?;
+    run("env", &["PODBAY_PROFILE=debug", "conformance/against-podbay"])
 }

@@ -82,7 +82,7 @@ impl Pods {
     /// what is half made of the pod.
     async fn recover_pod(&self, owner: Arc<Owner<PodRecord>>) {
         let id = owner.snapshot().id.clone();
-        let mut turn = owner.turn().await;
+        let turn = owner.turn().await;
         let rebooted = turn.boot != self.inner.world.host.boot;
         for container in self.containers_of(&id) {
             self.recover_container(&turn, &container, rebooted).await;
