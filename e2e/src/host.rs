@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    path::Path,
     process::Command,
     time::Duration,
 };
@@ -140,7 +141,7 @@ fn processes(place: &Place, daemon: Option<i32>) -> Things {
 
 /// Those below the place, and those anywhere that are made of what is below it.
 fn mounts(place: &Place) -> BTreeSet<String> {
-    let base = place.base.display().to_string();
+    let base = format!("{}/", place.base.display());
     let all = clean::mounts().into_iter().filter(|mount| mount.line.contains(&base));
     all.map(|mount| format!("{} {}", mount.kind, mount.point.display())).collect()
 }

@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     let name = user.split(':').next().unwrap_or_default();
     let of_image = UserAsk { image_user: user.to_string(), ..UserAsk::default() };
     let by_name = UserAsk { run_as_username: user.to_string(), ..UserAsk::default() };
-    let by_uid = UserAsk { run_as_user: name.parse().ok(), ..UserAsk::default() };
+    let by_uid = UserAsk { run_as_user: Some(name.parse().unwrap_or(7)), ..UserAsk::default() };
     for (ask, name) in [(of_image, name), (by_name, &*user), (by_uid, name)] {
         let Ok(found) = resolve_user(&ask, &files.0, &files.1) else { continue };
         assert!(found.groups.contains(&found.gid) && found.groups.is_sorted());

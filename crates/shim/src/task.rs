@@ -134,11 +134,7 @@ impl Task {
 
     /// Sends a signal to the init.
     pub fn signal(&self, signal: rustix::process::Signal) -> Result<(), Error> {
-        let held = self.held();
-        let Some(init) = held.init.as_ref().filter(|_| self.state().alive().is_some()) else {
-            return Err(self.wrong(self.state(), "alive"));
-        };
-        processes::send(init, signal).map_err(Error::kernel("sending a signal"))?;
+        self.signal_init(signal)?;
         // What is frozen does not even die.
         if signal == rustix::process::Signal::KILL
             && let Some(cgroup) = self.cgroup()
@@ -146,6 +142,14 @@ impl Task {
             cgroup.thaw();
         }
         Ok(())
+    }
+
+    fn signal_init(&self, signal: rustix::process::Signal) -> Result<(), Error> {
+        let held = self.held();
+        let Some(init) = held.init.as_ref().filter(|_| self.state().alive().is_some()) else {
+            return Err(self.wrong(self.state(), "alive"));
+        };
+        processes::send(init, signal).map_err(Error::kernel("sending a signal"))
     }
 
     /// Names what ends a command, until the guard is dropped.
