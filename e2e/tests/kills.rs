@@ -187,8 +187,8 @@ async fn nothing_is_lost_whenever_the_daemon_is_killed() {
     assert!(made.get() >= PODS);
 
     let cri = node.cri();
-    assert!(cri.pods().await.unwrap().is_empty());
-    assert!(cri.containers().await.unwrap().is_empty());
+    assert_eq!(cri.pods().await.unwrap(), []);
+    assert_eq!(cri.containers().await.unwrap(), []);
     assert_eq!(cri.quarantine().await.unwrap(), []);
     node.assert_untouched(&before, "fifty kills").await;
 }

@@ -7,7 +7,7 @@
 //! no record is needed between steps. When an undo fails, the record keeps the place, and the walk
 //! can be taken up again for ever.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Instant};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -99,7 +99,9 @@ pub async fn make_all<T: Owned>(thing: &mut T) -> Result<(), Failed> {
 
 async fn make<T: Owned>(thing: &mut T, step: T::Step) -> Result<(), Error> {
     crate::faults::before(step).await?;
+    let begun = Instant::now();
     thing.make(step).await.map_err(|cause| cause.at(step.name()))?;
+    tracing::debug!(kind = T::Step::KIND, ?step, took = ?begun.elapsed(), "made");
     crate::faults::after(step).await
 }
 
@@ -128,11 +130,13 @@ async fn unmake_from<T: Owned>(
         keep_place(thing, phase).await;
     }
     for step in todo {
+        let begun = Instant::now();
         if let Err(cause) = thing.unmake(step).await {
             // From here on it is to be seen, so that somebody can ask for its end again.
             keep_place(thing, Phase::Unmaking(step)).await;
             return Err(cause.at(step.name()));
         }
+        tracing::debug!(kind = T::Step::KIND, ?step, took = ?begun.elapsed(), "unmade");
     }
     match rest {
         Some(rest) if rest <= from => thing.save(Phase::Rests(rest)).await,
