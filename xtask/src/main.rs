@@ -116,10 +116,7 @@ fn deny() -> Result<(), String> {
     {
         run("cargo", &["install", "--quiet", "--locked", "cargo-deny@0.20.2"])?;
     }
-    run(
-        "cargo",
-        &["deny", "--offline", "--log-level", "error", "check", "bans", "licenses", "sources"],
-    )
+    run("cargo", &["deny", "--log-level", "error", "check", "bans", "licenses", "sources"])
 }
 
 fn test() -> Result<(), String> {

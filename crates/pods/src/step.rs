@@ -139,7 +139,10 @@ async fn unmake_from<T: Owned>(
         tracing::debug!(kind = T::Step::KIND, ?step, took = ?begun.elapsed(), "unmade");
     }
     match rest {
-        Some(rest) if rest <= from => thing.save(Phase::Rests(rest)).await,
+        Some(rest) if rest <= from => {
+            keep_place(thing, Phase::Rests(rest)).await;
+            Ok(())
+        }
         Some(_) => Ok(()),
         None => thing.forget().await,
     }
