@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Daemon, Place, clean, eventually_within, is_true, process};
+use crate::{Daemon, Place, clean, eventually_within, is_true, process, wait::seen_within};
 
 /// How long what is removed may take to be gone: network namespaces, and the interfaces in them, are
 /// dismantled by the kernel in its own time.
@@ -83,15 +83,13 @@ impl Daemon {
     /// It is not, and stays so.
     pub async fn assert_untouched(&self, before: &Snapshot, after: &str) {
         let mut difference = Vec::new();
-        let begun = tokio::time::Instant::now();
-        while begun.elapsed() < PATIENCE {
+        let same = seen_within(PATIENCE, async || {
             difference = before.difference(&self.snapshot());
-            if difference.is_empty() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            is_true(difference.is_empty())
+        });
+        if same.await.is_none() {
+            panic!("{after} has touched the host:\n  {}", difference.join("\n  "));
         }
-        panic!("{after} has touched the host:\n  {}", difference.join("\n  "));
     }
 
     /// How many descriptors the daemon has open.
@@ -111,7 +109,6 @@ impl Daemon {
 async fn settled(daemon: &Daemon) -> Snapshot {
     let mut last = daemon.snapshot();
     eventually_within(PATIENCE, "the host settles", async || {
-        tokio::time::sleep(Duration::from_millis(50)).await;
         let now = daemon.snapshot();
         let same = last == now && now.has_no("process");
         last = now;

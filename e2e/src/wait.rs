@@ -1,4 +1,4 @@
-//! Waiting for something to become so. The only place where time is waited for.
+//! Waiting for something to become so, for a bounded time.
 
 use std::time::Duration;
 
@@ -9,6 +9,21 @@ const STEP: Duration = Duration::from_millis(10);
 /// How long things may take that should be so at once, on a machine that is busy with other tests.
 const SOON: Duration = Duration::from_secs(20);
 
+/// What `look` sees, as soon as it sees something. None if that is not in time.
+pub(crate) async fn seen_within<T>(
+    within: Duration,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> Option<T> {
+    let deadline = Instant::now() + within;
+    loop {
+        let seen = look().await;
+        if seen.is_some() || Instant::now() >= deadline {
+            return seen;
+        }
+        sleep(STEP).await;
+    }
+}
+
 /// What `look` sees, as soon as it sees something.
 ///
 /// # Panics
@@ -16,16 +31,10 @@ const SOON: Duration = Duration::from_secs(20);
 pub async fn eventually_within<T>(
     within: Duration,
     what: &str,
-    mut look: impl AsyncFnMut() -> Option<T>,
+    look: impl AsyncFnMut() -> Option<T>,
 ) -> T {
-    let deadline = Instant::now() + within;
-    loop {
-        if let Some(seen) = look().await {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "it did not become so within {within:?}: {what}");
-        sleep(STEP).await;
-    }
+    let seen = seen_within(within, look).await;
+    seen.unwrap_or_else(|| panic!("it did not become so within {within:?}: {what}"))
 }
 
 /// As [`eventually_within`], soon.

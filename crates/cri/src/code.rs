@@ -1,6 +1,6 @@
 //! The one place where an error's class becomes a gRPC code.
 
-use names::Class;
+use names::{Class, chain};
 use pods::Error;
 use tonic::{Code, Status};
 
@@ -45,12 +45,4 @@ pub(crate) fn pull(error: &images::Error) -> Status {
 
 pub(crate) fn image(error: &images::Error) -> Status {
     Status::new(code(error.class()), chain(error))
-}
-
-/// An error and what caused it, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
-    }
 }

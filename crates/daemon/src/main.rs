@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("podbayd: {}", chain(&error));
+            eprintln!("podbayd: {}", names::chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -97,14 +97,4 @@ fn log_as(filter: &str) -> Result<(), build::Error> {
     })?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     Ok(())
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

@@ -1,7 +1,7 @@
 //! What a caller can do about an error. It is the one vocabulary that every room's errors are put
 //! into, and the only thing that gRPC codes are made from (in `cri`).
 
-use std::fmt;
+use std::{error::Error, fmt};
 
 /// The closed set of ways in which a call can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,5 +33,14 @@ pub enum Class {
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+/// An error and all that caused it, in one line, for people. Sources are not repeated in the messages
+/// of our errors, so this is how they are told, once, at the edge.
+pub fn chain(error: &dyn Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
     }
 }

@@ -10,7 +10,7 @@ mod reference;
 
 use std::collections::BTreeMap;
 
-pub use class::Class;
+pub use class::{Class, chain};
 pub use digest::{BadDigest, Digest};
 pub use id::{BadId, ContainerId, PodId};
 pub use reference::{BadReference, ImageRef};

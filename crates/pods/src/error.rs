@@ -88,13 +88,7 @@ impl Error {
 
     /// The whole chain in one line, for people and for the kubelet.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(error) = next {
-            text = format!("{text}: {error}");
-            next = error.source();
-        }
-        text
+        names::chain(self)
     }
 }
 
