@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use config::{CgroupDriver, Config, Fallback};
@@ -68,6 +69,17 @@ impl Error {
     pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { doing, path: path.into(), source }
     }
+
+    /// Whether another podbayd has what this one needs, or seems to.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(
+            self,
+            Self::SocketInUse(_)
+                | Self::StateInUse(_)
+                | Self::Store(store::Error::InUse(_))
+                | Self::Images(images::Error::InUse(_))
+        )
+    }
 }
 
 fn list(places: &[PathBuf]) -> String {
@@ -85,10 +97,12 @@ pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
     for dir in folders.iter().chain([&config.root, &config.root.join("pods")]) {
         make_dir(dir)?;
     }
-    let lock = lock(&config.state)?;
-    let store = Store::open(&config.root)?;
+    let lock = patiently(|| lock(&config.state), Error::is_held).await?;
+    let store = patiently(|| Ok(Store::open(&config.root)?), Error::is_held).await?;
     let registry = registry(config)?;
-    let images = Images::open(images::Config::new(config.root.join("images")), registry)?;
+    let folder = config.root.join("images");
+    let open = || Ok(Images::open(images::Config::new(&folder), registry.clone())?);
+    let images = patiently(open, Error::is_held).await?;
     let layout = Layout::detect().map_err(|e| Error::io("reading the cgroups of", "/proc", e))?;
     let systemd_cgroups = systemd_cgroups(config, &layout);
     let node = node::node(&layout);
@@ -116,6 +130,26 @@ pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
         config: serde_json::to_string(config).unwrap_or_default(),
     };
     Ok(Daemon { pods: Pods::new(host), images, facts, _lock: lock })
+}
+
+/// How long what a killed podbayd held may still be held: its last child, between fork and exec, has
+/// inherited it.
+const INHERITED: Duration = Duration::from_secs(2);
+
+/// Tries again, for a short while, what somebody else seems to hold.
+pub(crate) async fn patiently<T>(
+    mut attempt: impl FnMut() -> Result<T, Error>,
+    is_held: impl Fn(&Error) -> bool,
+) -> Result<T, Error> {
+    let deadline = Instant::now() + INHERITED;
+    loop {
+        match attempt() {
+            Err(error) if is_held(&error) && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 fn lock(state: &Path) -> Result<fs::File, Error> {

@@ -40,7 +40,7 @@ const SOCKET_MODE: u32 = 0o660;
 pub(crate) async fn serve(config: Config) -> Result<(), Error> {
     let begun = Instant::now();
     let daemon = build::build(&config).await?;
-    let listener = listen(&config.socket)?;
+    let listener = build::patiently(|| listen(&config.socket), Error::is_held).await?;
     daemon.pods.recover().await?;
     let ended = ended()?;
     let routes = Routes::new(runtime(&daemon)).add_service(images(&daemon));
