@@ -83,18 +83,26 @@ fn parse(text: &str) -> Result<ImageRef, &'static str> {
         None => (text, None),
     };
     let (name, tag) = split_tag(rest)?;
+    if is_id(name) || (name == "sha256" && tag.is_some_and(is_id)) {
+        return Err("64 hex digits are an image's id, and no name");
+    }
     let (registry, path) = split_registry(name);
     check_registry(registry)?;
-    check_path(path)?;
     let path = match (registry, path.contains('/')) {
         (DEFAULT_REGISTRY, false) => format!("library/{path}"),
         _ => path.to_owned(),
     };
+    check_path(&path)?;
     let tag = match (tag, &digest) {
         (None, None) => Some(DEFAULT_TAG.to_owned()),
         (tag, _) => tag.map(str::to_owned),
     };
     Ok(ImageRef { registry: registry.to_owned(), path, tag, digest })
+}
+
+/// Docker refuses such a name, so that an id never means another image's tag.
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A colon after the last slash begins a tag; one before it is a port's.
@@ -149,9 +157,11 @@ fn check_registry(registry: &str) -> Result<(), &'static str> {
 }
 
 fn check_port(port: &str) -> Result<(), &'static str> {
-    match port.strip_prefix(':').map(str::parse::<u16>) {
+    let is_number =
+        |digits: &str| digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok();
+    match port.strip_prefix(':') {
         None if port.is_empty() => Ok(()),
-        Some(Ok(_)) => Ok(()),
+        Some(digits) if is_number(digits) => Ok(()),
         _ => Err("its registry's port is not a number up to 65535"),
     }
 }
@@ -241,6 +251,10 @@ mod tests {
             "a:",
             "-a",
             "host.io/",
+            "localhost:+80/a",
+            &"ab".repeat(32),
+            &format!("sha256:{}", "ab".repeat(32)),
+            &"a".repeat(250),
             "host.io:99999/a",
             "a___b",
             &"a".repeat(300),

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, path::PathBuf};
 
-use names::{ImageRef, Labels};
+use names::Labels;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -227,9 +227,4 @@ pub struct ContainerSecurity {
 /// How a container names its image in answers: what the user wrote, else what the request said.
 pub fn shown_image(plan: &ContainerPlan) -> &str {
     if plan.user_image.is_empty() { &plan.image } else { &plan.user_image }
-}
-
-/// The reference of an image in a plan, if it is one (an id is not).
-pub fn reference(image: &str) -> Option<ImageRef> {
-    image.parse().ok()
 }
