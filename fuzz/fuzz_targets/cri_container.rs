@@ -30,7 +30,6 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let record = serde_json::to_vec(&plan).expect("a plan can be recorded");
     let again: ContainerPlan = serde_json::from_slice(&record).expect("a record is a plan");
-    assert_eq!(again.fingerprint(), plan.fingerprint());
     assert_eq!(again, plan);
 });
 

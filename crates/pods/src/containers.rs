@@ -87,7 +87,7 @@ impl Pods {
         if let Some(other) = self.container_owner(by) {
             let record = other.hold().await;
             if record.is_shown() {
-                let same = record.plan.fingerprint() == plan.fingerprint();
+                let same = record.plan == *plan;
                 let fresh = record.phase == Phase::Made && record.life == Life::Created;
                 return if same && fresh { Ok(Some(by.clone())) } else { Err(taken()) };
             }

@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, path::PathBuf};
 
 use names::Labels;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 /// What kubelet calls a pod by. Two pods never have the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -34,14 +33,6 @@ pub struct PodPlan {
     pub cgroup_parent: Option<PathBuf>,
     pub resources: Resources,
     pub security: PodSecurity,
-}
-
-impl PodPlan {
-    /// A hash of all that was asked for: two requests with the same one mean the same pod.
-    pub fn fingerprint(&self) -> [u8; 32] {
-        let text = serde_json::to_vec(self).expect("a plan has only texts as keys");
-        Sha256::digest(text).into()
-    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,13 +160,6 @@ pub struct ContainerPlan {
     pub stop_signal: i32,
     pub resources: Resources,
     pub security: ContainerSecurity,
-}
-
-impl ContainerPlan {
-    pub fn fingerprint(&self) -> [u8; 32] {
-        let text = serde_json::to_vec(self).expect("a plan has only texts as keys");
-        Sha256::digest(text).into()
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -50,7 +50,7 @@ impl Pods {
             tokio::time::sleep(Duration::from_millis(1)).await;
             return Ok(None);
         };
-        if pod.snapshot().plan.fingerprint() != plan.fingerprint() {
+        if pod.snapshot().plan != *plan {
             return Err(taken());
         }
         let record = pod.hold().await;

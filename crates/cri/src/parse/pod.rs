@@ -184,7 +184,7 @@ mod tests {
         let plan = pod(config(), String::new()).unwrap();
         assert_eq!(plan.namespaces.network, Sharing::Pod);
         assert_eq!(plan.name.attempt, 1);
-        assert_eq!(plan.fingerprint(), pod(config(), String::new()).unwrap().fingerprint());
+        assert_eq!(plan, pod(config(), String::new()).unwrap());
     }
 
     #[test]
