@@ -19,8 +19,15 @@ struct Filler(PathBuf);
 
 impl Filler {
     fn fill(root: &Path) -> Self {
-        let path = root.join("filler");
-        let mut file = File::options().create(true).append(true).open(&path).unwrap();
+        let filler = Self(root.join("filler"));
+        filler.top_up();
+        filler
+    }
+
+    /// Takes what was freed since. The daemon gives its reserve up to undo what failed, and may
+    /// leave it for others.
+    fn top_up(&self) {
+        let mut file = File::options().create(true).append(true).open(&self.0).unwrap();
         for size in [1 << 16, 1 << 12, 1] {
             let block = vec![0; size];
             let full = loop {
@@ -31,7 +38,6 @@ impl Filler {
             };
             assert_eq!(full.kind(), ErrorKind::StorageFull);
         }
-        Self(path)
     }
 
     fn empty(self) {
@@ -61,6 +67,7 @@ async fn a_full_disk_stops_what_takes_space_and_nothing_that_frees_it() {
     let filler = Filler::fill(&node.place.root());
 
     is_full("RunPodSandbox", cri.run_pod(&node.pod("late")).await);
+    filler.top_up();
     is_full("CreateContainer", cri.create(&pod, &sleeps("late")).await);
     assert_eq!(cri.pods().await.unwrap().len(), 2, "what could not be made is not shown");
     assert_eq!(cri.shell(&running, "echo here").await.unwrap(), "here");
