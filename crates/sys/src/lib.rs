@@ -1,10 +1,13 @@
-//! The kernel: mounts, network namespaces, pidfds, cgroup files, descriptors. The only unsafe code beside the shim's.
+//! The kernel: mounts, namespaces, pidfds, cgroup files, descriptors. The only unsafe code beside the shim's.
 
 pub mod below;
 pub mod beneath;
 pub mod cgroup;
 pub mod mount;
 mod mountinfo;
+pub mod namespaces;
 pub mod netns;
 pub mod pidfd;
+pub mod pin;
 pub mod rootfs_file;
+mod sysctl;

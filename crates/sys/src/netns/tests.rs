@@ -1,24 +1,28 @@
 //! With real namespaces. Each test has a mount namespace of its own, so that what it pins goes with
 //! it, even if it is killed.
 
-use std::net::{TcpListener, TcpStream};
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    panic, thread,
+};
 
 use rustix::{
-    fs::CWD,
-    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
+    fs::{CWD, Mode},
+    mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change},
 };
 
 use super::*;
 
 /// Runs `test` with a directory of its own, in a mount namespace of its own. Needs root, and says
 /// so where it is missing.
-fn as_root_in_own_mounts(test: impl FnOnce(&Path) + Send) {
+pub(crate) fn as_root_in_own_mounts(test: impl FnOnce(&Path) + Send) {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: namespaces are made by root only");
         return;
     }
     let dir = tempfile::tempdir().expect("a directory");
-    on_a_thread(|| {
+    on_a_thread("test", || {
         // SAFETY: this unshares mounts, not descriptors.
         unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.expect("a mount namespace");
         let all = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
