@@ -34,6 +34,13 @@ fn own_processes() -> v1::NamespaceOption {
     v1::NamespaceOption { pid: v1::NamespaceMode::Container.into(), ..Default::default() }
 }
 
+/// The same pod, whose containers share their processes.
+pub fn sharing(mut pod: v1::PodSandboxConfig) -> v1::PodSandboxConfig {
+    let security = pod.linux.get_or_insert_default().security_context.get_or_insert_default();
+    security.namespace_options.get_or_insert_default().pid = v1::NamespaceMode::Pod.into();
+    pod
+}
+
 /// The same pod, on the network of the host.
 pub fn host_network(mut pod: v1::PodSandboxConfig) -> v1::PodSandboxConfig {
     pod.hostname = String::new();

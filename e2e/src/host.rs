@@ -69,12 +69,28 @@ impl Daemon {
     pub async fn warm_snapshot(&self) -> Snapshot {
         let cri = self.cri();
         let pod = cri.run_pod(&self.pod("warm-up")).await.expect("a pod can be run");
-        let ran = cri.launch(&pod, &crate::container("warm-up", &["true"])).await;
-        let ended = cri.ended(&ran.expect("a container can be run")).await;
-        assert_eq!(ended.expect("it has a status").exit_code, 0);
+        self.come_and_go(&pod).await;
         cri.stop_pod(&pod).await.expect("it can be stopped");
         cri.remove_pod(&pod).await.expect("it can be removed");
         settled(self).await
+    }
+
+    /// The same, once a container has come and gone in this pod: what a pod's first one makes for all
+    /// stays with the pod.
+    ///
+    /// # Panics
+    /// Not even that works.
+    pub async fn snapshot_after_the_first_of(&self, pod: &str) -> Snapshot {
+        self.come_and_go(pod).await;
+        self.snapshot()
+    }
+
+    async fn come_and_go(&self, pod: &str) {
+        let cri = self.cri();
+        let ran = cri.launch(pod, &crate::container("warm-up", &["true"])).await;
+        let ran = ran.expect("a container can be run");
+        assert_eq!(cri.ended(&ran).await.expect("it has a status").exit_code, 0);
+        cri.remove(&ran).await.expect("it can be removed");
     }
 
     /// Asserts that the host is as it was.

@@ -26,7 +26,7 @@ mod proxy;
 mod registry;
 mod wait;
 
-pub use ask::{IMAGE, container, host_network, mount, security, shell, sleeps};
+pub use ask::{IMAGE, container, host_network, mount, security, sharing, shell, sleeps};
 pub use cri::{Cri, refused};
 pub use daemon::{Daemon, Options};
 pub use host::Snapshot;

@@ -10,8 +10,8 @@ use std::{
 
 use cri_proto::v1;
 use e2e::{
-    Daemon, Options, container, eventually, is_true, lines, mount, refused, security, shell,
-    sleeps, text,
+    Daemon, Options, container, eventually, is_true, lines, mount, refused, security, sharing,
+    shell, sleeps, text,
 };
 use tonic::Code;
 
@@ -25,11 +25,23 @@ async fn pod_by(handler: &str) -> Option<(Daemon, String)> {
     Some((node, pod))
 }
 
-/// Makes of each function two tests: by the built-in runtime, and by runc.
-macro_rules! by_both {
+/// The same, of a pod whose containers share their processes.
+async fn sharing_pod_by(handler: &str) -> Option<(Daemon, String)> {
+    let (node, _) = pod_by(handler).await?;
+    let config = sharing(node.pod("sharing"));
+    let pod = node.cri().run_pod_by(&config, handler).await.expect("a pod can be run");
+    Some((node, pod))
+}
+
+/// Makes of each function three tests: by the built-in runtime, by runc, and in a pod that a pause
+/// container holds.
+macro_rules! by_all {
     ($($name:ident),* $(,)?) => {
         mod by_the_built_in_runtime {
             $(#[tokio::test] async fn $name() { super::$name("podbay").await; })*
+        }
+        mod with_a_pause {
+            $(#[tokio::test] async fn $name() { super::$name("pause").await; })*
         }
         mod by_runc {
             $(#[tokio::test] async fn $name() { super::$name("runc").await; })*
@@ -37,7 +49,7 @@ macro_rules! by_both {
     };
 }
 
-by_both!(
+by_all!(
     a_container_ends_as_its_process_does,
     a_container_is_asked_to_end_and_then_made_to,
     a_container_starts_once,
@@ -80,6 +92,7 @@ async fn a_container_ends_as_its_process_does(handler: &str) {
         assert_eq!(Path::new(&status.log_path), node.log_of("web", name));
     }
     // The first process of a pid namespace does not hear its own signals: here it is not the first.
+    let pod = cri.run_pod_by(&sharing(node.pod("sharing")), handler).await.unwrap();
     for (signal, code) in [("KILL", 137), ("TERM", 143)] {
         let mut config = shell(&format!("by-{}", signal.to_lowercase()), &kill(signal));
         let options = security(&mut config).namespace_options.get_or_insert_default();
@@ -374,7 +387,7 @@ async fn a_process_is_who_it_is_to_be(handler: &str) {
 }
 
 async fn processes_are_shared_as_far_as_they_are_to_be(handler: &str) {
-    let Some((node, pod)) = pod_by(handler).await else { return };
+    let Some((node, pod)) = sharing_pod_by(handler).await else { return };
     let cri = node.cri();
     let mode = |name: &str, mode: v1::NamespaceMode, target: &str| {
         let mut config = sleeps(name);
@@ -398,6 +411,11 @@ async fn processes_are_shared_as_far_as_they_are_to_be(handler: &str) {
     for (one, other) in [(&own, &a), (&own, &host), (&a, &host)] {
         assert_ne!(namespace(one).await, namespace(other).await);
     }
+    let alone = cri.run_pod_by(&node.pod("alone"), handler).await.unwrap();
+    let unshared = cri.create(&alone, &mode("unshared", v1::NamespaceMode::Pod, "")).await;
+    if handler != "pause" {
+        refused(unshared, Code::InvalidArgument);
+    }
     let missing = mode("lost", v1::NamespaceMode::Target, "0123456789abcdef");
     refused(cri.create(&pod, &missing).await, Code::InvalidArgument);
     for shared in ["net", "ipc", "uts"] {
@@ -409,7 +427,7 @@ async fn processes_are_shared_as_far_as_they_are_to_be(handler: &str) {
 async fn what_cannot_be_run_is_told_and_leaves_nothing(handler: &str) {
     let Some((node, pod)) = pod_by(handler).await else { return };
     let cri = node.cri();
-    let before = node.snapshot();
+    let before = node.snapshot_after_the_first_of(&pod).await;
     let lost = container("lost", &["/no/such/program"]);
     let why = match cri.create(&pod, &lost).await {
         // Some runtimes look when they create, and some when they start.
@@ -437,7 +455,7 @@ async fn what_cannot_be_run_is_told_and_leaves_nothing(handler: &str) {
 async fn a_container_that_runs_can_be_removed(handler: &str) {
     let Some((node, pod)) = pod_by(handler).await else { return };
     let cri = node.cri();
-    let before = node.snapshot();
+    let before = node.snapshot_after_the_first_of(&pod).await;
     let id = cri.launch(&pod, &sleeps("c")).await.unwrap();
     cri.shell(&id, "mkdir /www/deep; touch /www/deep/x").await.unwrap();
     let pid = cri.pid(&id).await.unwrap();

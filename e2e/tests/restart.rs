@@ -121,13 +121,62 @@ async fn a_daemon_that_is_asked_to_end_lets_its_pods_run() {
     assert_eq!(node.cri().shell(&id, "echo here").await.unwrap(), "here");
 }
 
+/// A kind of sandbox, and whether it outlives its supervisor: one with a process does not.
+#[derive(Clone, Copy)]
+struct Kind {
+    handler: &'static str,
+    shares_processes: bool,
+    outlives: bool,
+}
+
+const PINNED: Kind = Kind { handler: "podbay", shares_processes: false, outlives: true };
+const WITH_INIT: Kind = Kind { handler: "podbay", shares_processes: true, outlives: false };
+const WITH_PAUSE: Kind = Kind { handler: "pause", shares_processes: false, outlives: false };
+
+impl Kind {
+    fn config(self, node: &Daemon) -> cri_proto::v1::PodSandboxConfig {
+        let pod = node.pod("p");
+        if self.shares_processes { e2e::sharing(pod) } else { pod }
+    }
+
+    async fn run(self, node: &Daemon) -> String {
+        node.cri().run_pod_by(&self.config(node), self.handler).await.unwrap()
+    }
+
+    /// What becomes of a pod whose supervisor was killed: it is not ready, or its next container gets
+    /// another one.
+    async fn assert_fate(self, cri: &e2e::Cri, pod: &str) {
+        if self.outlives {
+            let next = cri.launch(pod, &sleeps("next")).await.expect("it gets another supervisor");
+            assert_eq!(cri.shell(&next, "hostname").await.unwrap(), "p");
+            return assert!(cri.is_ready(pod).await.unwrap());
+        }
+        let gone = async || is_true(!cri.is_ready(pod).await.unwrap());
+        eventually("its pod is not ready", gone).await;
+    }
+}
+
 #[tokio::test]
-async fn a_supervisor_that_is_killed_takes_its_own_pod_with_it_and_no_other() {
+async fn a_supervisor_that_is_killed_costs_its_containers_and_no_other_pods() {
+    a_supervisor_is_killed(PINNED).await;
+}
+
+#[tokio::test]
+async fn a_supervisor_that_is_killed_takes_a_pod_with_an_init_with_it() {
+    a_supervisor_is_killed(WITH_INIT).await;
+}
+
+#[tokio::test]
+async fn a_supervisor_that_is_killed_takes_a_pod_with_a_pause_with_it() {
+    a_supervisor_is_killed(WITH_PAUSE).await;
+}
+
+async fn a_supervisor_is_killed(kind: Kind) {
     let Some(node) = Daemon::start(Options::default()).await else { return };
     let before = node.warm_snapshot().await;
     let cri = node.cri();
-    let (config, other) = (node.pod("p"), cri.run_pod(&node.pod("other")).await.unwrap());
-    let pod = cri.run_pod(&config).await.unwrap();
+    let (config, other) = (kind.config(&node), cri.run_pod(&node.pod("other")).await.unwrap());
+    let pod = kind.run(&node).await;
     let bystander = cri.launch(&other, &sleeps("c")).await.unwrap();
     let running = cri.launch(&pod, &sleeps("c")).await.unwrap();
     let created = cri.create(&pod, &sleeps("created")).await.unwrap();
@@ -141,10 +190,9 @@ async fn a_supervisor_that_is_killed_takes_its_own_pod_with_it_and_no_other() {
     assert_eq!(status.exit_code, 137);
     assert!(!status.message.is_empty());
     gone(pid).await;
-    let ready = async || is_true(!cri.is_ready(&pod).await.unwrap());
-    eventually("its pod is not ready", ready).await;
     assert_eq!(cri.container(&ended).await.unwrap().exit_code, 4, "the dead stay as they died");
     becomes(&cri, &created, ContainerState::ContainerExited, Duration::from_secs(5)).await;
+    kind.assert_fate(&cri, &pod).await;
     assert!(cri.is_ready(&other).await.unwrap());
     assert_eq!(cri.shell(&bystander, "echo here").await.unwrap(), "here");
 
@@ -154,7 +202,7 @@ async fn a_supervisor_that_is_killed_takes_its_own_pod_with_it_and_no_other() {
     }
     cri.stop_pod(&pod).await.unwrap();
     cri.remove_pod(&pod).await.unwrap();
-    let again = cri.run_pod(&config).await.expect("the name is free");
+    let again = cri.run_pod_by(&config, kind.handler).await.expect("the name is free");
     cri.launch(&again, &sleeps("c")).await.unwrap();
     cri.remove_all().await.unwrap();
     node.assert_untouched(&before, "a pod whose supervisor was killed").await;
@@ -162,9 +210,18 @@ async fn a_supervisor_that_is_killed_takes_its_own_pod_with_it_and_no_other() {
 
 #[tokio::test]
 async fn a_supervisor_that_is_killed_while_the_daemon_is_away_is_noticed() {
+    a_supervisor_is_killed_meanwhile(PINNED).await;
+}
+
+#[tokio::test]
+async fn a_supervisor_that_is_killed_with_its_init_while_the_daemon_is_away_is_noticed() {
+    a_supervisor_is_killed_meanwhile(WITH_INIT).await;
+}
+
+async fn a_supervisor_is_killed_meanwhile(kind: Kind) {
     let Some(mut node) = Daemon::start(Options::default()).await else { return };
     let before = node.warm_snapshot().await;
-    let pod = node.cri().run_pod(&node.pod("p")).await.unwrap();
+    let pod = kind.run(&node).await;
     let id = node.cri().launch(&pod, &sleeps("c")).await.unwrap();
     let shim = shim_of(&node, &pod);
     node.kill();
@@ -173,8 +230,7 @@ async fn a_supervisor_that_is_killed_while_the_daemon_is_away_is_noticed() {
     node.start_again().await;
     let cri = node.cri();
     becomes(&cri, &id, ContainerState::ContainerExited, Duration::from_secs(5)).await;
-    let ready = async || is_true(!cri.is_ready(&pod).await.unwrap());
-    eventually("its pod is not ready", ready).await;
+    kind.assert_fate(&cri, &pod).await;
     cri.stop_pod(&pod).await.unwrap();
     cri.remove_pod(&pod).await.unwrap();
     node.assert_untouched(&before, "a pod whose supervisor was killed").await;
@@ -184,8 +240,14 @@ async fn a_supervisor_that_is_killed_while_the_daemon_is_away_is_noticed() {
 async fn a_pod_whose_pause_is_killed_is_not_ready_and_goes_away() {
     let Some(node) = Daemon::start(Options::default()).await else { return };
     let before = node.warm_snapshot().await;
-    let cri = node.cri();
-    let pod = cri.run_pod(&node.pod("p")).await.unwrap();
+    for kind in [WITH_PAUSE, WITH_INIT] {
+        a_pause_is_killed(&node, kind).await;
+        node.assert_untouched(&before, "a pod whose pause was killed").await;
+    }
+}
+
+async fn a_pause_is_killed(node: &Daemon, kind: Kind) {
+    let (cri, pod) = (node.cri(), kind.run(node).await);
     cri.launch(&pod, &sleeps("c")).await.unwrap();
     let is_pause = |it: &Process| it.line.starts_with("/pause") && it.cgroups.contains(&pod);
     e2e::processes().into_iter().find(is_pause).expect("it has one").kill();
@@ -194,7 +256,6 @@ async fn a_pod_whose_pause_is_killed_is_not_ready_and_goes_away() {
     refused(cri.create(&pod, &sleeps("late")).await, Code::FailedPrecondition);
     cri.stop_pod(&pod).await.unwrap();
     cri.remove_pod(&pod).await.unwrap();
-    node.assert_untouched(&before, "a pod whose pause was killed").await;
 }
 
 #[tokio::test]

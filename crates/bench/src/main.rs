@@ -78,7 +78,10 @@ async fn measured<'a>(args: &Args, targets: &'a [Target]) -> Result<Vec<Measured
     for target in targets {
         let image = image::choose(args, target).await?;
         measured.push((target, Record::new(image.name.clone())));
-        recipes.push(Recipe::new(args, image, logs.path()));
+        // One each: two targets may have the same name.
+        let logs = logs.path().join(recipes.len().to_string());
+        std::fs::create_dir(&logs).map_err(Error::Logs)?;
+        recipes.push(Recipe::new(args, image, &logs));
     }
     rounds::run(args, &mut measured, &recipes).await?;
     crowd::run(args, &mut measured, &recipes).await?;

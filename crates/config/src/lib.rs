@@ -44,6 +44,7 @@ pub struct Config {
     pub shim: PathBuf,
     pub pause: PathBuf,
     pub shim_deadline: Period,
+    pub shim_grouping: Grouping,
     pub handlers: BTreeMap<String, Handler>,
     pub cgroups: Cgroups,
     pub network: Network,
@@ -63,8 +64,17 @@ pub struct Handler {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Controller {
-    #[default]
     Pause,
+    #[default]
+    Namespaces,
+}
+
+/// How many pods a shim serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grouping {
+    Pod,
+    Node,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -159,6 +169,7 @@ struct Partial {
     shim: Option<PathBuf>,
     pause: Option<PathBuf>,
     shim_deadline: Option<Period>,
+    shim_grouping: Option<Grouping>,
     handlers: Option<BTreeMap<String, Handler>>,
     cgroups: Option<PartialCgroups>,
     network: Option<PartialNetwork>,

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use names::Class;
+use names::{Class, PodId};
 
 /// Why a controller could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,8 @@ pub enum Error {
     },
     #[error("the shim of the pod did not end within {0:?} of being killed")]
     WillNotDie(Duration),
+    #[error("there is no sandbox {0}")]
+    NoSandbox(PodId),
     #[error("the sandbox's program cannot be configured")]
     Config(#[source] oci::Rejected),
     #[error("the seccomp profile of the pod")]
@@ -34,6 +36,7 @@ impl Error {
                 Class::ResourceExhausted
             }
             Self::Io { .. } => Class::Internal,
+            Self::NoSandbox(_) => Class::NotFound,
             Self::BadProfile(_) => Class::InvalidArgument,
             Self::WillNotDie(_) => Class::DeadlineExceeded,
             Self::Config(rejected) => rejected.class(),

@@ -6,18 +6,20 @@
 //! that was never made, or half made: they serve the undoing of a run that failed or crashed.
 
 mod error;
+mod namespaces;
 mod pause;
 mod shims;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use names::{Nanos, PodId};
+use names::{ContainerId, Labels, Nanos, PodId};
 use serde::{Deserialize, Serialize};
 
 pub use error::Error;
-pub use pause::{Pause, Program};
-pub use shims::Shims;
+pub use namespaces::PinnedNamespaces;
+pub use pause::Pause;
+pub use shims::{Grouping, Shims};
 
 /// Makes and keeps sandboxes.
 #[async_trait]
@@ -26,18 +28,20 @@ pub trait Controller: Send + Sync {
     async fn create(&self, sandbox: &Sandbox) -> Result<(), Error>;
 
     /// Lets it run, and says where containers may be run in it.
-    async fn start(&self, pod: &PodId) -> Result<Started, Error>;
+    async fn start(&self, place: &Place) -> Result<Started, Error>;
 
     /// The system that containers in it will see.
-    async fn platform(&self, pod: &PodId) -> Result<Platform, Error>;
+    async fn platform(&self, _place: &Place) -> Result<Platform, Error> {
+        Ok(Platform::of_this_host())
+    }
 
     /// Ends what runs in it; returns when that is so. The sandbox can still be asked for its status.
-    async fn stop(&self, pod: &PodId, grace: Duration) -> Result<(), Error>;
+    async fn stop(&self, place: &Place, grace: Duration) -> Result<(), Error>;
 
     /// Waits until the sandbox has ended, however long that takes.
-    async fn wait(&self, pod: &PodId) -> Result<Exit, Error>;
+    async fn wait(&self, place: &Place) -> Result<Exit, Error>;
 
-    async fn status(&self, pod: &PodId) -> Result<Status, Error>;
+    async fn status(&self, place: &Place) -> Result<Status, Error>;
 
     /// Removes all that is left of it, and of what was made in the pod's folder for it.
     async fn shutdown(&self, place: &Place) -> Result<(), Error>;
@@ -45,15 +49,37 @@ pub trait Controller: Send + Sync {
     /// Tells it of changed resources. Not every controller has a use for them.
     async fn update(
         &self,
-        _pod: &PodId,
+        _place: &Place,
         _resources: &oci_spec::runtime::LinuxResources,
     ) -> Result<(), Error> {
         Err(Error::Unsupported { call: "update" })
     }
 
     /// What the sandbox itself uses, without its containers.
-    async fn metrics(&self, _pod: &PodId) -> Result<shim_api::Stats, Error> {
+    async fn metrics(&self, _place: &Place) -> Result<shim_api::Stats, Error> {
         Err(Error::Unsupported { call: "metrics" })
+    }
+
+    /// Sees to it that somebody serves at the task address of a sandbox that runs: who did may have
+    /// been killed. What it supervised is lost, but the sandbox need not be.
+    async fn supervise(&self, _place: &Place) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Tells it of a container that is about to be made in the sandbox. Only sandboxes that must bring
+    /// a root filesystem to where the container will run want to know.
+    async fn prepare(&self, _place: &Place, _container: &Container) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Whether a sandbox with such a pid namespace runs [`Sandbox::program`].
+    fn runs_program(&self, _pid: PidNamespace) -> bool {
+        true
+    }
+
+    /// Tells it that a container is gone, or was never made.
+    async fn purge(&self, _place: &Place, _container: &ContainerId) -> Result<(), Error> {
+        Ok(())
     }
 }
 
@@ -74,11 +100,15 @@ pub struct Sandbox {
     pub name: String,
     pub namespace: String,
     pub uid: String,
+    pub attempt: u32,
+    pub labels: Labels,
+    pub annotations: Labels,
     pub hostname: String,
+    pub log_directory: Option<PathBuf>,
     /// The pinned network namespace; none for the host's.
     pub netns: Option<PathBuf>,
     pub host_ipc: bool,
-    pub host_pid: bool,
+    pub pid: PidNamespace,
     /// The pod's shared memory, a mounted tmpfs; none with the host's ipc namespace.
     pub shm: Option<PathBuf>,
     /// Names that the oci room has found to be of a namespace that the pod does not share.
@@ -92,6 +122,34 @@ pub struct Sandbox {
     pub program: Program,
     /// A runc-like program's path; empty for the built-in runtime.
     pub runtime: String,
+}
+
+/// Whose processes the containers of a pod see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PidNamespace {
+    /// Each container its own.
+    Container,
+    /// All containers those of the pod: it needs a process to be their init.
+    Pod,
+    Host,
+}
+
+/// What runs in a sandbox to hold it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Program {
+    /// Its root filesystem; it is seen read-only.
+    pub rootfs: PathBuf,
+    pub args: Vec<String>,
+    /// `NAME=value`
+    pub env: Vec<String>,
+}
+
+/// A container that is about to be made.
+#[derive(Clone, Debug)]
+pub struct Container {
+    pub id: ContainerId,
+    /// Its folder, with `config.json` and the mounted `rootfs` in it.
+    pub bundle: PathBuf,
 }
 
 /// How the system calls of the sandbox's own process are filtered.
@@ -110,15 +168,8 @@ pub struct Started {
     pub pid: Option<u32>,
     pub at: Nanos,
     /// Where the Task API is served for containers of this sandbox.
-    pub address: TaskAddress,
+    pub address: shim_api::Address,
     pub namespaces: Namespaces,
-}
-
-/// Where a Task API is served.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TaskAddress {
-    /// ttrpc over the unix socket at this path.
-    Unix(PathBuf),
 }
 
 /// The namespaces that containers are to join, by path; none stands for the host's.
@@ -131,10 +182,22 @@ pub struct Namespaces {
     pub pid: Option<PathBuf>,
 }
 
+/// A system, in the words of OCI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Platform {
     pub os: String,
     pub architecture: String,
+}
+
+impl Platform {
+    pub fn of_this_host() -> Self {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        Self { os: "linux".to_owned(), architecture: architecture.to_owned() }
+    }
 }
 
 /// How a sandbox ended.

@@ -4,13 +4,13 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use names::{Class, PodId};
+use names::Class;
 use oci::{Namespace, PausePlan};
-use shim_api::{CreateTask, Shim};
+use shim_api::CreateTask;
 
 use crate::{
-    Controller, Error, Exit, Namespaces, Place, Platform, Sandbox, Seccomp, Shims, Started, Status,
-    TaskAddress, error::Context,
+    Controller, Error, Exit, Namespaces, PidNamespace, Place, Sandbox, Seccomp, Shims, Started,
+    Status, error::Context,
 };
 
 const SIGTERM: i32 = 15;
@@ -18,16 +18,6 @@ const SIGKILL: i32 = 9;
 
 /// How long a killed pause may take to be gone.
 const DEATH: Duration = Duration::from_secs(10);
-
-/// What runs as pause.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
-    /// Its root filesystem; it is seen read-only.
-    pub rootfs: PathBuf,
-    pub args: Vec<String>,
-    /// `NAME=value`
-    pub env: Vec<String>,
-}
 
 /// Sandboxes held by a pause container.
 pub struct Pause {
@@ -48,21 +38,36 @@ impl Pause {
         Self { shims, node, layout, within }
     }
 
-    fn shim(&self, pod: &PodId) -> Shim {
-        self.shims.of(pod)
+    /// Makes the pause container in these namespaces, and the pod's shim for it.
+    pub(crate) async fn create_in(
+        &self,
+        sandbox: &Sandbox,
+        namespaces: oci::Namespaces,
+    ) -> Result<(), Error> {
+        let bundle = self.bundle(sandbox, namespaces)?;
+        let shim = self.shims.spawn(&sandbox.place).await?;
+        let task = CreateTask {
+            id: sandbox.place.id.to_string(),
+            bundle,
+            runtime: sandbox.runtime.clone(),
+            ..CreateTask::default()
+        };
+        shim.create(task, self.within).await?;
+        Ok(())
     }
 
     /// Writes the bundle of the pause container, and gives its folder.
-    fn bundle(&self, sandbox: &Sandbox) -> Result<PathBuf, Error> {
+    fn bundle(&self, sandbox: &Sandbox, namespaces: oci::Namespaces) -> Result<PathBuf, Error> {
         let bundle = sandbox.place.dir.join("pause");
         fs::create_dir_all(&bundle).on("making the folder", &bundle)?;
-        let config = oci::pause_config(&self.plan(sandbox)?).map_err(Error::Config)?;
+        let plan = self.plan(sandbox, namespaces)?;
+        let config = oci::pause_config(&plan).map_err(Error::Config)?;
         let file = bundle.join("config.json");
         fs::write(&file, oci::to_json(&config.spec)).on("writing", &file)?;
         Ok(bundle)
     }
 
-    fn plan(&self, sandbox: &Sandbox) -> Result<PausePlan, Error> {
+    fn plan(&self, sandbox: &Sandbox, namespaces: oci::Namespaces) -> Result<PausePlan, Error> {
         Ok(PausePlan {
             pod: oci::Pod {
                 id: sandbox.place.id.clone(),
@@ -87,7 +92,7 @@ impl Pause {
                 seccomp: seccomp(&sandbox.seccomp)?,
                 ..oci::Security::default()
             },
-            namespaces: namespaces(sandbox),
+            namespaces,
             shm: sandbox.shm.clone(),
             sysctls: sandbox.sysctls.clone(),
             cgroup: cgroup(&sandbox.place),
@@ -106,27 +111,17 @@ impl Pause {
 #[async_trait]
 impl Controller for Pause {
     async fn create(&self, sandbox: &Sandbox) -> Result<(), Error> {
-        let bundle = self.bundle(sandbox)?;
-        let Place { id, dir, .. } = &sandbox.place;
-        let shim = self.shims.spawn(id, dir)?;
-        let task = CreateTask {
-            id: id.to_string(),
-            bundle,
-            runtime: sandbox.runtime.clone(),
-            ..CreateTask::default()
-        };
-        shim.create(task, self.within).await?;
-        Ok(())
+        self.create_in(sandbox, namespaces(sandbox)).await
     }
 
-    async fn start(&self, pod: &PodId) -> Result<Started, Error> {
-        let shim = self.shim(pod);
-        let pid = shim.start(pod.as_str(), self.within).await?;
+    async fn start(&self, place: &Place) -> Result<Started, Error> {
+        let shim = self.shims.of(&place.id);
+        let pid = shim.start(place.id.as_str(), self.within).await?;
         let namespace = |kind: &str| Some(PathBuf::from(format!("/proc/{pid}/ns/{kind}")));
         Ok(Started {
             pid: Some(pid),
             at: now(),
-            address: TaskAddress::Unix(shim.socket().to_owned()),
+            address: shim.address().clone(),
             namespaces: Namespaces {
                 network: namespace("net"),
                 ipc: namespace("ipc"),
@@ -136,17 +131,8 @@ impl Controller for Pause {
         })
     }
 
-    async fn platform(&self, _pod: &PodId) -> Result<Platform, Error> {
-        let architecture = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
-        Ok(Platform { os: "linux".into(), architecture: architecture.into() })
-    }
-
-    async fn stop(&self, pod: &PodId, grace: Duration) -> Result<(), Error> {
-        let shim = self.shim(pod);
+    async fn stop(&self, place: &Place, grace: Duration) -> Result<(), Error> {
+        let (pod, shim) = (&place.id, self.shims.of(&place.id));
         let signal = if grace.is_zero() { SIGKILL } else { SIGTERM };
         if !tell(shim.kill(pod.as_str(), signal, false, self.within).await)? {
             return Ok(());
@@ -162,13 +148,14 @@ impl Controller for Pause {
         }
     }
 
-    async fn wait(&self, pod: &PodId) -> Result<Exit, Error> {
-        let exit = self.shim(pod).wait(pod.as_str()).await?;
+    async fn wait(&self, place: &Place) -> Result<Exit, Error> {
+        let exit = self.shims.of(&place.id).wait(place.id.as_str()).await?;
         Ok(Exit { code: exit.code, at: exit.at })
     }
 
-    async fn status(&self, pod: &PodId) -> Result<Status, Error> {
-        let state = match self.shim(pod).state(pod.as_str(), self.within).await {
+    async fn status(&self, place: &Place) -> Result<Status, Error> {
+        let shim = self.shims.of(&place.id);
+        let state = match shim.state(place.id.as_str(), self.within).await {
             Err(error) if error.class() == Class::NotFound => return Ok(Status::Gone),
             state => state?,
         };
@@ -180,14 +167,14 @@ impl Controller for Pause {
     }
 
     async fn shutdown(&self, place: &Place) -> Result<(), Error> {
-        let pod = &place.id;
-        tell(self.shim(pod).delete(pod.as_str(), self.within).await.map(drop))?;
-        self.shims.end(pod, &place.dir).await?;
+        let shim = self.shims.of(&place.id);
+        tell(shim.delete(place.id.as_str(), self.within).await.map(drop))?;
+        self.shims.end(place).await?;
         self.sweep(cgroup(place))
     }
 
-    async fn metrics(&self, pod: &PodId) -> Result<shim_api::Stats, Error> {
-        Ok(self.shim(pod).stats(pod.as_str(), self.within).await?)
+    async fn metrics(&self, place: &Place) -> Result<shim_api::Stats, Error> {
+        Ok(self.shims.of(&place.id).stats(place.id.as_str(), self.within).await?)
     }
 }
 
@@ -212,6 +199,7 @@ fn cgroup(place: &Place) -> PathBuf {
     place.cgroup.join(place.id.as_str())
 }
 
+/// With namespaces of its own, but for the network's, and where it is to have the host's.
 fn namespaces(sandbox: &Sandbox) -> oci::Namespaces {
     let own_unless = |host: bool| if host { Namespace::Host } else { Namespace::Own };
     oci::Namespaces {
@@ -222,7 +210,7 @@ fn namespaces(sandbox: &Sandbox) -> oci::Namespaces {
         ipc: own_unless(sandbox.host_ipc),
         // A pod on the host's network has the host's name.
         uts: own_unless(sandbox.netns.is_none()),
-        pid: own_unless(sandbox.host_pid),
+        pid: own_unless(sandbox.pid == PidNamespace::Host),
         user: None,
     }
 }
@@ -238,7 +226,7 @@ fn seccomp(filter: &Seccomp) -> Result<oci::Seccomp, Error> {
     })
 }
 
-fn now() -> names::Nanos {
+pub(crate) fn now() -> names::Nanos {
     let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     names::Nanos::try_from(since.as_nanos()).unwrap_or(names::Nanos::MAX)
 }

@@ -1,5 +1,5 @@
-//! The shims of this daemon: one supervisor process a pod, started here, found again after a
-//! restart, and ended. What a shim is asked to do is not known here.
+//! The shims of this daemon: supervisor processes, started here, found again after a restart, and
+//! ended. What a shim is asked to do is not known here, but that its tasks of a pod go with the pod.
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,7 @@ use names::PodId;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use shim_api::{Life, Shim};
 
-use crate::{Error, error::Context};
+use crate::{Error, Place, error::Context};
 
 /// How long a killed shim may take to be gone. Only a process stuck in the kernel takes longer.
 const DEATH: Duration = Duration::from_secs(10);
@@ -34,41 +34,99 @@ const ASKED: Duration = Duration::from_secs(5);
 /// The descriptor on which a shim finds its listening socket.
 const LISTENER: i32 = 3;
 
+/// What the shim of the whole node is called where a pod's is called by the pod's id.
+const NODE: &str = "node";
+
+/// How many pods a shim serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grouping {
+    /// One: what happens to it happens to no other pod.
+    Pod,
+    /// All of them: it costs the memory of one.
+    Node,
+}
+
 /// Starts, finds and ends shims.
 #[derive(Clone)]
 pub struct Shims {
     program: PathBuf,
     sockets: PathBuf,
-    known: Arc<Mutex<HashMap<PodId, Shim>>>,
+    grouping: Grouping,
+    known: Arc<Mutex<HashMap<String, Shim>>>,
+    /// Held while the shim of the node is looked for, started, or ended.
+    node: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A shim, by what it is called in its own command line, and its folder.
+struct Home {
+    name: String,
+    dir: PathBuf,
 }
 
 impl Shims {
     /// `program` is the shim's; sockets are made in the folder `sockets`, which must exist.
-    pub fn new(program: PathBuf, sockets: PathBuf) -> Self {
-        Self { program, sockets, known: Arc::default() }
-    }
-
-    /// Where the pod's shim listens. The name is short, for the 107 bytes that a path may have, and
-    /// its 80 bits do not collide.
-    pub fn socket(&self, pod: &PodId) -> PathBuf {
-        self.sockets.join(format!("{}.sock", &pod.as_str()[..20]))
+    pub fn new(program: PathBuf, sockets: PathBuf, grouping: Grouping) -> Self {
+        Self { program, sockets, grouping, known: Arc::default(), node: Arc::default() }
     }
 
     /// The pod's shim, whether it lives or not.
     pub fn of(&self, pod: &PodId) -> Shim {
+        let name = self.name(pod);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.entry(pod.clone()).or_insert_with(|| Shim::new(self.socket(pod))).clone()
+        known.entry(name.to_owned()).or_insert_with(|| Shim::new(self.socket(name))).clone()
     }
 
-    /// Starts the pod's shim. Its socket listens when this returns.
-    pub fn spawn(&self, pod: &PodId, dir: &Path) -> Result<Shim, Error> {
-        let socket = self.listen(pod)?;
-        let log_path = dir.join("shim.log");
+    fn name<'a>(&self, pod: &'a PodId) -> &'a str {
+        match self.grouping {
+            Grouping::Pod => pod.as_str(),
+            Grouping::Node => NODE,
+        }
+    }
+
+    fn home(&self, place: &Place) -> Home {
+        let dir = match self.grouping {
+            Grouping::Pod => place.dir.clone(),
+            Grouping::Node => self.sockets.join(NODE),
+        };
+        Home { name: self.name(&place.id).to_owned(), dir }
+    }
+
+    /// Where a shim listens. The name is short, for the 107 bytes that a path may have, and its 80
+    /// bits do not collide.
+    fn socket(&self, name: &str) -> PathBuf {
+        self.sockets.join(format!("{}.sock", &name[..name.len().min(20)]))
+    }
+
+    /// Starts the pod's shim, if the node's does not serve it already. Its socket listens when this
+    /// returns.
+    pub async fn spawn(&self, place: &Place) -> Result<Shim, Error> {
+        match self.grouping {
+            Grouping::Pod => self.start(&self.home(place))?,
+            Grouping::Node => self.supervise(place).await?,
+        }
+        Ok(self.of(&place.id))
+    }
+
+    /// Starts the pod's shim if it does not live.
+    pub async fn supervise(&self, place: &Place) -> Result<(), Error> {
+        let home = self.home(place);
+        let _turn = self.node.lock().await;
+        if find(&home).is_empty() {
+            fs::create_dir_all(&home.dir).on("making the folder", &home.dir)?;
+            remove(&home.dir.join(Life::FILE))?;
+            self.start(&home)?;
+        }
+        Ok(())
+    }
+
+    fn start(&self, home: &Home) -> Result<(), Error> {
+        let socket = self.listen(&home.name)?;
+        let log_path = home.dir.join("shim.log");
         let log = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&log_path);
         let mut command = Command::new(&self.program);
         command
-            .args(["--pod", pod.as_str(), "--dir"])
-            .arg(dir)
+            .args(["--pod", &home.name, "--dir"])
+            .arg(&home.dir)
             .env_clear()
             .envs(std::env::vars_os().filter(|(key, _)| key == "PATH" || key == "PODBAY_SHIM_LOG"))
             .current_dir("/")
@@ -81,11 +139,11 @@ impl Shims {
         let mut child = child.on("starting the shim", &self.program)?;
         // It is ours to bury for as long as we live; its end is told by its socket.
         tokio::spawn(async move { child.wait().await });
-        Ok(self.of(pod))
+        Ok(())
     }
 
-    fn listen(&self, pod: &PodId) -> Result<OwnedFd, Error> {
-        let path = self.socket(pod);
+    fn listen(&self, name: &str) -> Result<OwnedFd, Error> {
+        let path = self.socket(name);
         remove(&path)?;
         let listener = UnixListener::bind(&path).on("listening at", &path)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).on("restricting", &path)?;
@@ -93,20 +151,54 @@ impl Shims {
     }
 
     /// Ends the pod's shim, if there is one, and removes its socket. The shim is asked first, and
-    /// killed if it will not hear: its tasks must have been deleted before.
-    pub async fn end(&self, pod: &PodId, dir: &Path) -> Result<(), Error> {
+    /// killed if it will not hear: its tasks must have been deleted before. The node's shim goes on,
+    /// without what is left of the pod's tasks.
+    pub async fn end(&self, place: &Place) -> Result<(), Error> {
+        let home = self.home(place);
+        match self.grouping {
+            Grouping::Pod => self.end_one(&home).await,
+            Grouping::Node => self.forget(place).await,
+        }
+    }
+
+    async fn end_one(&self, home: &Home) -> Result<(), Error> {
+        let shim = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.remove(&home.name).unwrap_or_else(|| Shim::new(self.socket(&home.name)))
+        };
         // Without the folder no shim was ever started.
-        if dir.exists() {
+        if home.dir.exists() {
             // One that refuses, or does not answer, is found by its pid.
-            if let Err(error) = self.of(pod).shutdown(ASKED).await {
-                tracing::debug!(%pod, %error, "the shim did not end by itself");
+            if let Err(error) = shim.shutdown(ASKED).await {
+                tracing::debug!(shim = home.name, %error, "the shim did not end by itself");
             }
-            for pid in find(pod, dir) {
+            for pid in find(home) {
                 kill(pid).await?;
             }
         }
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(pod);
-        remove(&self.socket(pod))
+        remove(&self.socket(&home.name))
+    }
+
+    async fn forget(&self, place: &Place) -> Result<(), Error> {
+        let shim = self.of(&place.id);
+        let Ok(tasks) = shim.list(ASKED).await else { return Ok(()) };
+        for task in tasks.iter().filter(|task| task.bundle.starts_with(&place.dir)) {
+            shim.delete(&task.id, ASKED).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the shim of the node if it has nothing to do, when the daemon ends.
+    pub async fn close(&self) {
+        let home = Home { name: NODE.to_owned(), dir: self.sockets.join(NODE) };
+        if self.grouping == Grouping::Pod || !home.dir.exists() {
+            return;
+        }
+        let _turn = self.node.lock().await;
+        // With tasks it refuses, and goes on.
+        if Shim::new(self.socket(NODE)).shutdown(ASKED).await.is_ok() {
+            let _ = remove(&self.socket(NODE));
+        }
     }
 }
 
@@ -117,15 +209,15 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// The processes that were started as this pod's shim. The shim's own record is the quick way; without
-/// it (a crash came first) the command lines of all processes are looked through.
-fn find(pod: &PodId, dir: &Path) -> Vec<Pid> {
-    match Life::read(dir) {
+/// The processes that were started as this shim. The shim's own record is the quick way; without it
+/// (a crash came first) the command lines of all processes are looked through.
+fn find(home: &Home) -> Vec<Pid> {
+    match Life::read(&home.dir) {
         Ok(Some(life)) if life.lasts().unwrap_or(false) => {
             i32::try_from(life.pid).ok().and_then(Pid::from_raw).into_iter().collect()
         }
         Ok(Some(_)) => Vec::new(),
-        Ok(None) | Err(_) => all_pids().filter_map(|pid| is_shim_of(pid, pod, dir)).collect(),
+        Ok(None) | Err(_) => all_pids().filter_map(|pid| is_shim(pid, home)).collect(),
     }
 }
 
@@ -134,12 +226,12 @@ fn all_pids() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// The pid, if that process was started with this pod and folder as its arguments.
-fn is_shim_of(pid: i32, pod: &PodId, dir: &Path) -> Option<Pid> {
+/// The pid, if that process was started with this name and folder as its arguments.
+fn is_shim(pid: i32, home: &Home) -> Option<Pid> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-    let folder = dir.as_os_str().as_encoded_bytes();
-    let ours = words.get(1..5)? == [b"--pod", pod.as_str().as_bytes(), b"--dir", folder];
+    let folder = home.dir.as_os_str().as_encoded_bytes();
+    let ours = words.get(1..5)? == [b"--pod", home.name.as_bytes(), b"--dir", folder];
     Pid::from_raw(pid).filter(|_| ours)
 }
 
@@ -159,26 +251,33 @@ mod tests {
 
     #[test]
     fn a_process_is_a_pods_shim_only_by_its_own_arguments() {
-        let pod = PodId::from_bytes([7; 32]);
+        let home = Home { name: "7".repeat(64), dir: "/nowhere".into() };
         let own = i32::try_from(std::process::id()).unwrap();
-        assert_eq!(is_shim_of(own, &pod, Path::new("/x")), None);
-        assert_eq!(is_shim_of(i32::MAX, &pod, Path::new("/x")), None);
-        let mut child = Command::new("/bin/sh").args(["--pod"]).spawn().unwrap();
-        let _ = child.kill();
-        child.wait().unwrap();
-        assert!(find(&pod, Path::new("/nowhere")).is_empty());
+        assert_eq!(is_shim(own, &home), None);
+        assert_eq!(is_shim(i32::MAX, &home), None);
+        assert!(find(&home).is_empty());
     }
 
     #[test]
     fn a_socket_can_be_listened_at_again_and_its_name_is_short() {
         let sockets = tempfile::tempdir().unwrap();
-        let shims = Shims::new("/bin/true".into(), sockets.path().to_owned());
-        let pod = PodId::from_bytes([9; 32]);
+        let dir = sockets.path().to_owned();
+        let shims = Shims::new("/bin/true".into(), dir, Grouping::Pod);
+        let name = "9".repeat(64);
         for _ in 0..2 {
-            shims.listen(&pod).unwrap();
-            let mode = fs::metadata(shims.socket(&pod)).unwrap().permissions().mode();
+            shims.listen(&name).unwrap();
+            let mode = fs::metadata(shims.socket(&name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
-        assert_eq!(shims.socket(&pod).file_name().unwrap().len(), 25);
+        assert_eq!(shims.socket(&name).file_name().unwrap().len(), 25);
+    }
+
+    #[tokio::test]
+    async fn pods_share_a_shim_only_where_they_are_grouped() {
+        let of = |grouping| Shims::new("/bin/true".into(), "/s".into(), grouping);
+        let (one, two) = (PodId::from_bytes([1; 32]), PodId::from_bytes([2; 32]));
+        let (pod, node) = (of(Grouping::Pod), of(Grouping::Node));
+        assert_ne!(pod.of(&one).address(), pod.of(&two).address());
+        assert_eq!(node.of(&one).address(), node.of(&two).address());
     }
 }

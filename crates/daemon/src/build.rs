@@ -10,7 +10,7 @@ use std::{
 };
 
 use config::{CgroupDriver, Config, Fallback};
-use controllers::{Controller, Pause, Shims};
+use controllers::{Controller, Grouping, Pause, PinnedNamespaces, Shims};
 use cri::Facts;
 use images::Images;
 use pods::{Handler, Host, Pods};
@@ -25,6 +25,7 @@ pub(crate) struct Daemon {
     pub(crate) pods: Pods,
     pub(crate) images: Images,
     pub(crate) facts: Facts,
+    pub(crate) shims: Shims,
     /// Held for as long as podbayd lives: no other may use the same state folder.
     _lock: fs::File,
 }
@@ -106,11 +107,13 @@ pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
     let layout = Layout::detect().map_err(|e| Error::io("reading the cgroups of", "/proc", e))?;
     let systemd_cgroups = systemd_cgroups(config, &layout);
     let node = node::node(&layout);
+    let shims = shims(config)?;
     let host = Host {
         root: config.root.clone(),
         state: config.state.clone(),
         cgroup_parent: Path::new("/").join(&config.cgroups.parent),
-        handlers: handlers(config, &node, &layout)?,
+        handlers: handlers(config)?,
+        controllers: controllers(&shims, config, &node, &layout),
         layout,
         systemd_cgroups,
         default_handler: config.default_handler.clone(),
@@ -129,7 +132,7 @@ pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
         systemd_cgroups,
         config: serde_json::to_string(config).unwrap_or_default(),
     };
-    Ok(Daemon { pods: Pods::new(host), images, facts, _lock: lock })
+    Ok(Daemon { pods: Pods::new(host), images, facts, shims, _lock: lock })
 }
 
 /// How long what a killed podbayd held may still be held: its last child, between fork and exec, has
@@ -192,31 +195,58 @@ fn bridge(config: &Config) -> Result<Option<network::Bridge>, Error> {
     })?))
 }
 
-/// The handlers whose runtimes are there; the default one's must be.
-fn handlers(
+/// The controllers that handlers may name.
+fn controllers(
+    shims: &Shims,
     config: &Config,
     node: &oci::Node,
     layout: &Layout,
-) -> Result<BTreeMap<String, Handler>, Error> {
-    let shim = own(&config.shim, "podbay-shim")?;
-    let shims = Shims::new(shim, config.state.join("shims"));
-    let pause: Arc<dyn Controller> =
-        Arc::new(Pause::new(shims, node.clone(), layout.clone(), config.shim_deadline.0));
+) -> BTreeMap<String, Arc<dyn Controller>> {
+    let within = config.shim_deadline.0;
+    let pause = || Pause::new(shims.clone(), node.clone(), layout.clone(), within);
+    let namespaces = PinnedNamespaces::new(shims.clone(), pause());
+    [
+        (name_of(config::Controller::Pause), Arc::new(pause()) as Arc<dyn Controller>),
+        (name_of(config::Controller::Namespaces), Arc::new(namespaces)),
+    ]
+    .into()
+}
+
+/// What records call it.
+fn name_of(controller: config::Controller) -> String {
+    match controller {
+        config::Controller::Pause => "pause".to_owned(),
+        config::Controller::Namespaces => "namespaces".to_owned(),
+    }
+}
+
+fn shims(config: &Config) -> Result<Shims, Error> {
+    let program = own(&config.shim, "podbay-shim")?;
+    let grouping = match config.shim_grouping {
+        config::Grouping::Pod => Grouping::Pod,
+        config::Grouping::Node => Grouping::Node,
+    };
+    Ok(Shims::new(program, config.state.join("shims"), grouping))
+}
+
+/// The handlers whose runtimes are there; the default one's must be.
+fn handlers(config: &Config) -> Result<BTreeMap<String, Handler>, Error> {
     let mut handlers = BTreeMap::new();
     for (name, handler) in &config.handlers {
         let runtime = match handler.runtime.as_str() {
             "" => Some(String::new()),
             runtime => find::program(runtime).map(|path| path.display().to_string()),
         };
-        match (runtime, handler.controller) {
-            (Some(runtime), config::Controller::Pause) => {
-                handlers.insert(name.clone(), Handler { controller: Arc::clone(&pause), runtime });
+        match runtime {
+            Some(runtime) => {
+                let controller = name_of(handler.controller);
+                handlers.insert(name.clone(), Handler { controller, runtime });
             }
-            (None, _) if *name == config.default_handler => {
+            None if *name == config.default_handler => {
                 let runtime = handler.runtime.clone();
                 return Err(Error::NoDefaultRuntime { name: name.clone(), runtime });
             }
-            (None, _) => tracing::info!(
+            None => tracing::info!(
                 handler = name,
                 runtime = handler.runtime,
                 "not offered: its runtime is not here"

@@ -142,6 +142,7 @@ async fn drain(config: &Config, daemon: &Daemon) {
     if config.network.bridge.remove_on_exit && daemon.pods.pods().is_empty() {
         daemon.pods.remove_bridge().await;
     }
+    daemon.shims.close().await;
     tracing::info!("ended; pods go on running");
 }
 

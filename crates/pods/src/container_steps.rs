@@ -2,6 +2,7 @@
 
 use std::{fs, io::ErrorKind};
 
+use controllers::{Container, Controller};
 use names::Class;
 use shim_api::CreateTask;
 
@@ -12,6 +13,7 @@ use crate::{
     host::World,
     owner::Turn,
     pod::PodRecord,
+    pod_steps::place,
     spec,
     step::{Owned, Phase},
 };
@@ -119,8 +121,26 @@ impl ContainerWork<'_> {
             no_pivot: false,
             systemd_cgroup: self.world.host.systemd_cgroups,
         };
-        let shim = self.world.shim(self.pod)?;
-        shim.create(task, self.world.host.shim_deadline).await?;
+        let controller = self.world.controller(self.pod)?;
+        let container = Container { id: self.turn.id.clone(), bundle: self.turn.bundle.clone() };
+        controller.prepare(&place(self.pod), &container).await?;
+        self.create_task(controller.as_ref(), task).await
+    }
+
+    /// A supervisor that is gone is replaced, once.
+    async fn create_task(
+        &self,
+        controller: &dyn Controller,
+        task: CreateTask,
+    ) -> Result<(), Error> {
+        let (shim, within) = (self.world.shim(self.pod)?, self.world.host.shim_deadline);
+        match shim.create(task.clone(), within).await {
+            Err(shim_api::Error::Unreachable { .. }) => {
+                controller.supervise(&place(self.pod)).await?;
+                shim.create(task, within).await?;
+            }
+            created => drop(created?),
+        }
         Ok(())
     }
 
@@ -132,6 +152,8 @@ impl ContainerWork<'_> {
                 _ => {}
             }
         }
+        let controller = self.world.controller(self.pod)?;
+        controller.purge(&place(self.pod), &self.turn.id).await?;
         self.world.unmake_cgroup(&self.turn.cgroup).await
     }
 }

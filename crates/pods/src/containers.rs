@@ -45,6 +45,7 @@ impl Pods {
     async fn create(&self, pod: &PodRecord, plan: ContainerPlan) -> Result<ContainerId, Error> {
         let id = ContainerId::from_bytes(random()?);
         let record = self.plan_container(id.clone(), pod, plan)?;
+        self.inner.world.expect_a_move();
         let name = name_of(&record);
         while let Err(by) = self.inner.world.container_names.reserve(&name, &id) {
             if let Some(joined) = self.join_container(&record, &by).await? {

@@ -26,6 +26,8 @@ pub struct Host {
     pub layout: Layout,
     pub systemd_cgroups: bool,
     pub handlers: BTreeMap<String, Handler>,
+    /// By the names that handlers and records have for them.
+    pub controllers: BTreeMap<String, Arc<dyn Controller>>,
     pub default_handler: String,
     /// The image of the pause container; none for the built-in.
     pub pause_image: Option<String>,
@@ -45,9 +47,10 @@ pub struct Host {
 }
 
 /// What a CRI runtime handler stands for here.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Handler {
-    pub controller: Arc<dyn Controller>,
+    /// One of [`Host::controllers`].
+    pub controller: String,
     /// A runc-like program; empty for the built-in runtime.
     pub runtime: String,
 }
@@ -84,17 +87,26 @@ impl World {
         }
     }
 
-    /// The controller of a pod that exists. Should its handler be gone from the configuration, the
-    /// default one's controller serves: all that are configured today are of one kind.
+    /// The controller that the pod was made with, whatever its handler has become.
     pub(crate) fn controller(&self, pod: &PodRecord) -> Result<Arc<dyn Controller>, Error> {
-        let found = self.handler(&pod.handler).or_else(|_| self.handler(""));
-        found.map(|(_, handler)| Arc::clone(&handler.controller))
+        self.host.controllers.get(&pod.controller).cloned().ok_or_else(|| {
+            let name = &pod.controller;
+            let id = pod.id.short();
+            Error::precondition(format!("pod {id} was made with {name:?}, which is not configured any more; configure it again to remove the pod"))
+        })
+    }
+
+    /// A process is about to be put into a cgroup: what that would wait for begins now, beside what
+    /// comes before it. Until it is over no cgroup can be made.
+    pub(crate) fn expect_a_move(&self) {
+        let layout = self.host.layout.clone();
+        tokio::task::spawn_blocking(move || sys::cgroup::moves::expect(&layout));
     }
 
     /// Where containers of the pod are run.
     pub(crate) fn shim(&self, pod: &PodRecord) -> Result<Shim, Error> {
-        match pod.started.as_ref().map(|started| &started.address) {
-            Some(controllers::TaskAddress::Unix(socket)) => Ok(Shim::new(socket.clone())),
+        match &pod.started {
+            Some(started) => Ok(Shim::new(started.address.clone())),
             None => Err(Error::precondition(format!("pod {} does not run", pod.id.short()))),
         }
     }

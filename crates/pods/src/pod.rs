@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The version of [`PodRecord`]'s shape, to be raised with every change of it.
-pub(crate) const RECORD_VERSION: u8 = 1;
+pub(crate) const RECORD_VERSION: u8 = 2;
 
 /// What a pod owns, in the order it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -79,6 +79,8 @@ pub struct PodRecord {
     pub phase: Phase<PodStep>,
     /// The name in the configuration of the handler that was picked.
     pub handler: String,
+    /// The name of the controller that made it.
+    pub controller: String,
     /// Its folder for this boot.
     pub state_dir: PathBuf,
     /// Its folder on disk.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use controllers::{Place, Program, Sandbox, Seccomp};
+use controllers::{PidNamespace, Place, Program, Sandbox, Seccomp};
 
 use crate::{
     Error,
@@ -76,6 +76,10 @@ impl PodWork<'_> {
 
     async fn make_image(&mut self) -> Result<(), Error> {
         let Some(image) = &self.world.host.pause_image else { return Ok(()) };
+        let controller = self.world.controller(&self.turn)?;
+        if !controller.runs_program(pid_namespace(&self.turn)) {
+            return Ok(());
+        }
         let id = self.world.ensure_image(image).await?;
         let target = self.turn.state_dir.join("pause").join("rootfs");
         std::fs::create_dir_all(&target).on("making the folder", &target)?;
@@ -108,6 +112,8 @@ impl PodWork<'_> {
     }
 
     fn make_netns(&mut self) -> Result<(), Error> {
+        // All cgroups of the pod itself are made, and its first container is on its way.
+        self.world.expect_a_move();
         let Some(path) = &self.turn.netns else { return Ok(()) };
         let sysctls = network::sysctls(&self.turn.plan.sysctls);
         let sysctls: Vec<_> = sysctls.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
@@ -177,13 +183,13 @@ impl PodWork<'_> {
 
     async fn start(&mut self) -> Result<(), Error> {
         let controller = self.world.controller(&self.turn)?;
-        self.turn.started = Some(controller.start(&self.turn.id).await?);
+        self.turn.started = Some(controller.start(&place(&self.turn)).await?);
         Ok(())
     }
 
     async fn stop(&mut self) -> Result<(), Error> {
         let controller = self.world.controller(&self.turn)?;
-        Ok(controller.stop(&self.turn.id, Duration::ZERO).await?)
+        Ok(controller.stop(&place(&self.turn), Duration::ZERO).await?)
     }
 
     async fn shut_down(&mut self) -> Result<(), Error> {
@@ -200,10 +206,14 @@ impl PodWork<'_> {
             name: plan.name.name.clone(),
             namespace: plan.name.namespace.clone(),
             uid: plan.name.uid.clone(),
+            attempt: plan.name.attempt,
+            labels: plan.labels.clone(),
+            annotations: plan.annotations.clone(),
             hostname: files::hostname(pod),
+            log_directory: plan.log_directory.clone(),
             netns: pod.netns.clone(),
             host_ipc: plan.namespaces.ipc == Sharing::Node,
-            host_pid: plan.namespaces.pid == Sharing::Node,
+            pid: pid_namespace(pod),
             shm: Files(pod).own_shm(),
             // Those of the network were set when its namespace was made.
             sysctls: network::of_others(&plan.sysctls),
@@ -237,8 +247,16 @@ impl PodWork<'_> {
     }
 }
 
-fn place(pod: &PodRecord) -> Place {
+pub(crate) fn place(pod: &PodRecord) -> Place {
     Place { id: pod.id.clone(), dir: pod.state_dir.clone(), cgroup: pod.cgroup.clone() }
+}
+
+fn pid_namespace(pod: &PodRecord) -> PidNamespace {
+    match pod.plan.namespaces.pid {
+        Sharing::Pod => PidNamespace::Pod,
+        Sharing::Node => PidNamespace::Host,
+        Sharing::Container | Sharing::Target(_) => PidNamespace::Container,
+    }
 }
 
 fn id(id: i64) -> Result<u32, Error> {

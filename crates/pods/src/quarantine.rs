@@ -38,8 +38,8 @@ impl Pods {
             dir: world.state_dir(pod),
             cgroup: world.host.cgroup_parent.join(pod.as_str()),
         };
-        for handler in world.host.handlers.values() {
-            handler.controller.shutdown(&place).await?;
+        for controller in world.host.controllers.values() {
+            controller.shutdown(&place).await?;
         }
         let folder = place.dir.join("containers");
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {

@@ -17,7 +17,7 @@ use crate::{
     host::now,
     owner::Owner,
     pod::{PodRecord, PodStep},
-    pod_steps::PodWork,
+    pod_steps::{PodWork, place},
     step::{self, Phase},
 };
 
@@ -129,7 +129,7 @@ impl Pods {
             return;
         }
         let Ok(controller) = self.inner.world.controller(&record) else { return };
-        let asked = tokio::time::timeout(PATIENCE, controller.status(&record.id)).await;
+        let asked = tokio::time::timeout(PATIENCE, controller.status(&place(&record))).await;
         match asked {
             Ok(Ok(Status::Running)) | Err(_) => {}
             Ok(Ok(status)) => {

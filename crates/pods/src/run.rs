@@ -11,7 +11,7 @@ use crate::{
     owner::Owner,
     plan::PodPlan,
     pod::{Network, PodRecord, PodStep},
-    pod_steps::PodWork,
+    pod_steps::{PodWork, place},
     step::{self, Phase},
 };
 
@@ -91,7 +91,8 @@ impl Pods {
     /// Everything that can be decided, or refused, before anything is made.
     fn plan_pod(&self, id: PodId, plan: PodPlan) -> Result<PodRecord, Error> {
         let world = &self.inner.world;
-        let (handler, _) = world.handler(&plan.handler)?;
+        let (handler, made) = world.handler(&plan.handler)?;
+        let controller = made.controller.clone();
         let own_cgroup = plan.cgroup_parent.is_none();
         let own = || world.host.cgroup_parent.join(id.as_str());
         let netns = world.netns(&id);
@@ -100,6 +101,7 @@ impl Pods {
             boot: world.host.boot.clone(),
             phase: Phase::Making(PodStep::Record),
             handler,
+            controller,
             state_dir: world.state_dir(&id),
             root_dir: world.root_dir(&id),
             cgroup: plan.cgroup_parent.clone().unwrap_or_else(own),
@@ -158,7 +160,7 @@ impl Pods {
         tokio::spawn(async move {
             let record = owner.snapshot();
             let Ok(controller) = this.inner.world.controller(&record) else { return };
-            let exit = match controller.wait(&record.id).await {
+            let exit = match controller.wait(&place(&record)).await {
                 Ok(exit) => exit,
                 // Its shim is gone, and with it whoever could tell more.
                 Err(error) => {

@@ -40,9 +40,10 @@ pub(crate) fn check(
         return Err(Error::rejected(format!("{field}.selinux_options"), why));
     }
     limits::check(&plan.resources, "config.linux.resources")?;
-    let anybody = oci::User::default();
+    // Who it will be is found in its root filesystem; and which process, when it is made.
+    let (anybody, some_target) = (oci::User::default(), Some(0));
     let parts = Parts { host, pod, plan, image, cgroup: &pod.cgroup };
-    oci::config(&parts.oci(anybody, None)?)?;
+    oci::config(&parts.oci(anybody, some_target)?)?;
     Ok(())
 }
 
@@ -120,7 +121,7 @@ impl Parts<'_> {
             root: oci::Root { path: "rootfs".into(), readonly: plan.security.readonly_rootfs },
             process: self.process(user),
             security: self.security()?,
-            namespaces: self.namespaces(pid_target),
+            namespaces: self.namespaces(pid_target)?,
             pod_files: self.pod_files(),
             mounts: plan.mounts.iter().enumerate().map(mount).collect::<Result<_, _>>()?,
             image_volumes: Vec::new(),
@@ -184,26 +185,39 @@ impl Parts<'_> {
         })
     }
 
-    fn namespaces(&self, pid_target: Option<u32>) -> oci::Namespaces {
-        let pod = self.pod.started.as_ref().map(|started| started.namespaces.clone());
-        let pod = pod.unwrap_or_default();
-        let join = |path: Option<PathBuf>| path.map_or(Namespace::Host, Namespace::Join);
+    /// A namespace that is not there is an error: the host's must never stand in for it.
+    fn namespaces(&self, pid_target: Option<u32>) -> Result<oci::Namespaces, Error> {
+        let started = self.pod.started.as_ref().map(|started| started.namespaces.clone());
+        let pod = started.unwrap_or_default();
         let host_network = self.pod.plan.namespaces.host_network();
         let host_ipc = self.pod.plan.namespaces.ipc == Sharing::Node;
-        oci::Namespaces {
-            network: join(self.pod.netns.clone()),
-            ipc: if host_ipc { Namespace::Host } else { join(pod.ipc) },
-            uts: if host_network { Namespace::Host } else { join(pod.uts) },
+        let shared = |host: bool, kind, path| match host {
+            true => Ok(Namespace::Host),
+            false => join(kind, path),
+        };
+        Ok(oci::Namespaces {
+            network: shared(host_network, "network", self.pod.netns.clone())?,
+            ipc: shared(host_ipc, "ipc", pod.ipc)?,
+            uts: shared(host_network, "uts", pod.uts)?,
             pid: match &self.plan.security.pid {
                 Sharing::Container => Namespace::Own,
                 Sharing::Node => Namespace::Host,
-                Sharing::Pod => join(pod.pid),
+                Sharing::Pod => self.pod_pid(pod.pid)?,
                 Sharing::Target(_) => {
-                    join(pid_target.map(|pid| format!("/proc/{pid}/ns/pid").into()))
+                    join("pid", pid_target.map(|pid| format!("/proc/{pid}/ns/pid").into()))?
                 }
             },
             user: None,
+        })
+    }
+
+    fn pod_pid(&self, path: Option<PathBuf>) -> Result<Namespace, Error> {
+        if path.is_none() && self.pod.plan.namespaces.pid != Sharing::Pod {
+            let why = "the pod was made without a pid namespace to share; make both POD";
+            let field = "config.linux.security_context.namespace_options.pid";
+            return Err(Error::rejected(field, why));
         }
+        join("pid", path)
     }
 
     fn pod_files(&self) -> oci::PodFiles {
@@ -215,6 +229,12 @@ impl Parts<'_> {
             shm: Some(files.shm()),
         }
     }
+}
+
+fn join(kind: &str, path: Option<PathBuf>) -> Result<Namespace, Error> {
+    let gone =
+        || Error::precondition(format!("the {kind} namespace to share is not there any more"));
+    path.map(Namespace::Join).ok_or_else(gone)
 }
 
 fn seccomp(profile: &Profile) -> Result<oci::Seccomp, Error> {

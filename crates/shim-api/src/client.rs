@@ -5,7 +5,7 @@ mod connection;
 mod error;
 mod types;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use names::Class;
 use oci_spec::runtime::LinuxResources;
@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use ttrpc::{r#async::Client, context::Context};
 
 use crate::{
-    EXEC_OUTPUT_LIMIT, Exit, OPTIONS_URL, RESOURCES_URL,
+    Address, EXEC_OUTPUT_LIMIT, Exit, OPTIONS_URL, RESOURCES_URL,
     proto::{supervisor_ttrpc::SupervisorClient, task_ttrpc::TaskClient},
     stdio, supervisor, task,
 };
@@ -30,7 +30,7 @@ const KILL_GRACE: Duration = Duration::from_secs(10);
 /// The first and the longest pause before a broken long poll is tried again.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// A shim, by its socket. Clones share one connection, which is made when it is first needed.
+/// A shim, by its address. Clones share one connection, which is made when it is first needed.
 ///
 /// Every `within` is how long the call may take from now. When it runs out the answer is an error
 /// of [`Class::DeadlineExceeded`], and the shim may still do what it was asked.
@@ -41,13 +41,13 @@ pub struct Shim {
 
 impl Shim {
     /// Connects to nothing yet.
-    pub fn new(socket: PathBuf) -> Self {
-        Self { connection: Arc::new(Connection::new(socket)) }
+    pub fn new(address: impl Into<Address>) -> Self {
+        Self { connection: Arc::new(Connection::new(address.into())) }
     }
 
-    /// The socket's path.
-    pub fn socket(&self) -> &std::path::Path {
-        self.connection.socket()
+    /// Where it serves.
+    pub fn address(&self) -> &Address {
+        self.connection.address()
     }
 
     /// Creates a container and gives its init's pid on the host. It does not run yet.
@@ -148,8 +148,8 @@ impl Shim {
         let result = match exec.timeout.map(|timeout| timeout + KILL_GRACE) {
             None => work.await,
             Some(within) => timeout(within, work).await.unwrap_or_else(|_| {
-                let socket = self.socket().to_owned();
-                Err(Error::Late { socket, call: "ExecSync", within })
+                let address = self.address().clone();
+                Err(Error::Late { address, call: "ExecSync", within })
             }),
         };
         guard.ended |= !matches!(result, Err(Error::Late { .. }));
@@ -181,7 +181,7 @@ impl Shim {
 
     fn exec_broken(&self, source: ttrpc::Error) -> Error {
         Error::refusal(&source).unwrap_or_else(|| Error::Broken {
-            socket: self.socket().to_owned(),
+            address: self.address().clone(),
             call: "ExecSync",
             source,
         })

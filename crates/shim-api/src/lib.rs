@@ -1,15 +1,17 @@
 //! What the daemon and a shim say to each other: containerd's Task API, version 3, and Podbay's
-//! private service next to it, both over ttrpc on a unix socket.
+//! private service next to it, both over ttrpc, on a unix socket or a vsock.
 //!
 //! [`proto`] is generated; [`client`] is how the daemon speaks; [`stdio`], [`code`] and
 //! [`record`] are the conventions that both ends keep. How a container is run is not known here.
 
+mod address;
 pub mod client;
 pub mod code;
 pub mod proto;
 pub mod record;
 pub mod stdio;
 
+pub use address::{Address, BadAddress};
 pub use client::{CreateTask, Error, ExecOutput, ExecSync, Shim, Stats, Status, TaskState};
 pub use proto::{cgroups_v1, cgroups_v2, process, supervisor, task};
 pub use record::{Exit, Life};

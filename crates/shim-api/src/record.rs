@@ -43,7 +43,7 @@ impl Life {
         read(&dir.join(Self::FILE))
     }
 
-    /// The life of this process now. `None` if there is no such process.
+    /// The life of this process now. `None` if there is no such process, or it has ended.
     pub fn of(pid: u32) -> io::Result<Option<Self>> {
         match fs::read_to_string(format!("/proc/{pid}/stat")) {
             Ok(stat) => Ok(start_time(&stat).map(|start| Self { pid, start })),
@@ -58,11 +58,14 @@ impl Life {
     }
 }
 
-/// The command's name, the second field, is in parentheses and may have anything in it, even
-/// parentheses: count from the last one.
+/// None if it has ended, and only waits to be reaped by a parent who may never do it. The command's
+/// name, the second field, is in parentheses and may have anything in it, even parentheses: count
+/// from the last one.
 fn start_time(stat: &str) -> Option<u64> {
     let (_, after) = stat.rsplit_once(") ")?;
-    after.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+    let mut fields = after.split_ascii_whitespace();
+    let lives = !matches!(fields.next()?, "Z" | "X");
+    fields.nth(22 - 4)?.parse().ok().filter(|_| lives)
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
@@ -90,6 +93,8 @@ mod tests {
         let rest = (3..=30).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
         assert_eq!(start_time(&format!("7 (a) b) {rest}")), Some(22));
         assert_eq!(start_time("7 (a"), None);
+        let zombie = rest.replacen('3', "Z", 1);
+        assert_eq!(start_time(&format!("7 (a) {zombie}")), None, "it has ended");
     }
 
     #[test]

@@ -127,9 +127,7 @@ fn take_stdio(exec: &Exec<'_>) -> Result<(), Failure> {
 /// The limits that are set from outside: cgroup, OOM score, resource limits.
 fn limit(cgroup: Option<&Cgroup>, process: &Process, syscall: &dyn Syscall) -> Result<(), Failure> {
     if let Some(cgroup) = cgroup {
-        cgroup
-            .join(std::process::id())
-            .map_err(Failure::on_the_way("joining the container's cgroup"))?;
+        cgroup.join().map_err(Failure::on_the_way("joining the container's cgroup"))?;
     }
     if let Some(score) = process.oom_score_adj() {
         fs::write(fork::OOM_SCORE_FILE, score.to_string())

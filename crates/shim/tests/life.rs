@@ -7,6 +7,7 @@ mod common;
 
 use std::{
     fs,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -229,10 +230,10 @@ async fn a_dead_client_is_no_matter(runtime: &str) {
     let script = "echo one; while [ ! -e /go ]; do sleep 0.01; done; echo two; exit 9";
     let bundle = pod.bundle("a", &["sh", "-c", script]);
     let pid = pod.run(&bundle).await;
-    pod.shim = Shim::new(pod.shim.socket().to_owned());
+    pod.shim = Shim::new(pod.shim.address().clone());
     let list = pod.shim.list(SOON).await.unwrap();
     assert_eq!((list[0].id.as_str(), list[0].status, list[0].pid), ("a", Status::Running, pid));
-    pod.shim = Shim::new("/nowhere".into());
+    pod.shim = Shim::new(PathBuf::from("/nowhere"));
     fs::write(bundle.dir.join("rootfs/go"), "").unwrap();
     until("the end is on record", || Exit::read(&bundle.dir).unwrap().is_some());
     assert_eq!(Exit::read(&bundle.dir).unwrap().unwrap().code, 9);

@@ -32,7 +32,7 @@ pub enum Kind {
 
 impl Kind {
     /// What `/proc` calls it.
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Network => "net",
             Self::Ipc => "ipc",

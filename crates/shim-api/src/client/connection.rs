@@ -3,8 +3,6 @@
 use std::{
     future::Future,
     io,
-    os::fd::AsRawFd as _,
-    path::{Path, PathBuf},
     pin::Pin,
     sync::{
         Arc,
@@ -16,16 +14,13 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::UnixStream,
     sync::Mutex,
     time::timeout,
 };
 use ttrpc::r#async::{Client, transport::Socket};
 
 use super::Error;
-
-/// The longest path that `connect(2)` takes for a unix socket, in bytes.
-const LONGEST: usize = 107;
+use crate::address::{Address, Stream};
 
 /// Whether a call that may have been done already may be done again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,17 +42,17 @@ impl Line {
 }
 
 pub(super) struct Connection {
-    socket: PathBuf,
+    address: Address,
     line: Mutex<Option<Line>>,
 }
 
 impl Connection {
-    pub(super) fn new(socket: PathBuf) -> Self {
-        Self { socket, line: Mutex::new(None) }
+    pub(super) fn new(address: Address) -> Self {
+        Self { address, line: Mutex::new(None) }
     }
 
-    pub(super) fn socket(&self) -> &Path {
-        &self.socket
+    pub(super) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Does `call` within the time. If the connection breaks, a repeatable call is done once more
@@ -69,7 +64,7 @@ impl Connection {
         repeat: Repeat,
         call: impl Fn(Client) -> F,
     ) -> Result<R, Error> {
-        let late = || Error::Late { socket: self.socket.clone(), call: name, within };
+        let late = || Error::Late { address: self.address.clone(), call: name, within };
         timeout(within, self.attempt(name, repeat, call)).await.map_err(|_| late())?
     }
 
@@ -106,7 +101,7 @@ impl Connection {
             return Ok((line.clone(), false));
         }
         let lost = Arc::new(AtomicBool::new(false));
-        let stream = connect(&self.socket).await.map_err(|source| self.unreachable(source))?;
+        let stream = self.address.connect().await.map_err(|source| self.unreachable(source))?;
         let watched = Watched { stream, lost: lost.clone() };
         let line = Line { client: Client::new(Socket::new(watched)), lost };
         *slot = Some(line.clone());
@@ -114,30 +109,17 @@ impl Connection {
     }
 
     fn unreachable(&self, source: io::Error) -> Error {
-        Error::Unreachable { socket: self.socket.clone(), source }
+        Error::Unreachable { address: self.address.clone(), source }
     }
 
     fn broken(&self, call: &'static str, source: ttrpc::Error) -> Error {
-        Error::Broken { socket: self.socket.clone(), call, source }
+        Error::Broken { address: self.address.clone(), call, source }
     }
-}
-
-/// Connects, by way of the directory's descriptor where the path is too long for the system call.
-async fn connect(path: &Path) -> io::Result<UnixStream> {
-    if path.as_os_str().len() <= LONGEST {
-        return UnixStream::connect(path).await;
-    }
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    };
-    let parent = std::fs::File::open(parent)?;
-    let short = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name);
-    UnixStream::connect(short).await
 }
 
 /// A stream that remembers that its peer has gone, so that the next call need not find out.
 struct Watched {
-    stream: UnixStream,
+    stream: Pin<Box<dyn Stream>>,
     lost: Arc<AtomicBool>,
 }
 
@@ -149,7 +131,7 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let (before, room) = (buf.filled().len(), buf.remaining());
-        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let read = this.stream.as_mut().poll_read(cx, buf);
         let ended = match &read {
             Poll::Ready(Ok(())) => room > 0 && buf.filled().len() == before,
             Poll::Ready(Err(_)) => true,
@@ -168,15 +150,15 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        self.get_mut().stream.as_mut().poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        self.get_mut().stream.as_mut().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        self.get_mut().stream.as_mut().poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -184,10 +166,10 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        self.get_mut().stream.as_mut().poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.stream.is_write_vectored()
     }
 }

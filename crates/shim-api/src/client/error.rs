@@ -1,32 +1,32 @@
 //! How a call to a shim can fail.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, time::Duration};
 
 use names::Class;
 
-use crate::code;
+use crate::{Address, code};
 
 /// A call to a shim failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nobody listens on the socket: the shim is dead, or never lived.
-    #[error("no shim answers at {}", socket.display())]
+    #[error("no shim answers at {address}")]
     Unreachable {
-        socket: PathBuf,
+        address: Address,
         #[source]
         source: io::Error,
     },
     /// The connection broke while the call was under way; whether it was done is not known.
-    #[error("the connection to the shim at {} broke during {call}", socket.display())]
+    #[error("the connection to the shim at {address} broke during {call}")]
     Broken {
-        socket: PathBuf,
+        address: Address,
         call: &'static str,
         #[source]
         source: ttrpc::Error,
     },
     /// No answer in time; whether the call was, or will be, done is not known.
-    #[error("the shim at {} did not answer {call} within {within:?}", socket.display())]
-    Late { socket: PathBuf, call: &'static str, within: Duration },
+    #[error("the shim at {address} did not answer {call} within {within:?}")]
+    Late { address: Address, call: &'static str, within: Duration },
     /// The shim answered with an error of this class. The message is the shim's.
     #[error("{message}")]
     Refused { class: Class, message: String },

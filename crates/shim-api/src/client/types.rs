@@ -55,6 +55,8 @@ pub enum Status {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskState {
     pub id: String,
+    /// The container's folder, as it was given when it was made.
+    pub bundle: PathBuf,
     pub status: Status,
     /// The init process on the host. It may be gone if the status is [`Status::Stopped`].
     pub pid: u32,
@@ -103,7 +105,7 @@ impl TryFrom<task::StateResponse> for TaskState {
         if (status == Status::Stopped) != exit.is_some() {
             return Err(nonsense(format!("{status:?}, with exit {exit:?}")));
         }
-        Ok(Self { id: reply.id, status, pid: reply.pid, exit })
+        Ok(Self { id: reply.id, bundle: reply.bundle.into(), status, pid: reply.pid, exit })
     }
 }
 

@@ -35,20 +35,6 @@ impl Cgroup {
         Ok(pids.into_iter().collect())
     }
 
-    /// Puts a process into it, in each hierarchy that has it: a cgroup made by another may be in
-    /// some only.
-    ///
-    /// # Errors
-    /// `NotFound` if none has it; else of the kernel.
-    pub fn join(&self, pid: u32) -> io::Result<()> {
-        let mut dirs = self.dirs();
-        dirs.retain(|dir| dir.is_dir());
-        if dirs.is_empty() {
-            return Err(self.missing());
-        }
-        dirs.iter().try_for_each(|dir| file::write(&dir.join("cgroup.procs"), &pid.to_string()))
-    }
-
     /// Kills every process in it and below it, and returns when they are gone.
     ///
     /// # Errors

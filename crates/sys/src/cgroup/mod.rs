@@ -6,6 +6,7 @@ mod file;
 mod layout;
 mod limits;
 mod members;
+pub mod moves;
 mod stats;
 mod v1;
 mod v2;

@@ -154,15 +154,22 @@ fn processes_of_a_v2_cgroup_are_counted_and_killed() {
     members_are_counted_and_killed(&layout);
 }
 
+/// Puts a child of ours into a cgroup.
+fn put(group: &Cgroup, child: &Child) {
+    for dir in group.dirs().iter().filter(|dir| dir.is_dir()) {
+        file::write(&dir.join("cgroup.procs"), &child.id().to_string()).unwrap();
+    }
+}
+
 fn members_are_counted_and_killed(layout: &Layout) {
     let own = Own::new(layout, "members");
     let group = &own.0;
     group.kill().unwrap();
-    assert_eq!(group.join(std::process::id()).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(group.join().unwrap_err().kind(), io::ErrorKind::NotFound);
     group.make().unwrap();
     let mut children = [waiting("true"), waiting("true")];
     for child in &children {
-        group.join(child.id()).unwrap();
+        put(group, child);
     }
     let mut ids = children.each_ref().map(Child::id);
     ids.sort_unstable();
@@ -187,7 +194,7 @@ fn a_process_joins_a_v1_cgroup_where_it_is() {
     own.0.make().unwrap();
     fs::remove_dir(own.0.dir_of("pids").unwrap()).unwrap();
     let mut child = waiting("true");
-    own.0.join(child.id()).unwrap();
+    put(&own.0, &child);
     assert_eq!(read(&own.0, "memory", "cgroup.procs"), child.id().to_string());
     tell(&mut child);
     assert!(child.wait().unwrap().success());
@@ -199,7 +206,7 @@ fn a_process_frozen_on_v1_is_killed_all_the_same() {
     let own = Own::new(&layout, "frozen");
     own.0.make().unwrap();
     let mut child = waiting("true");
-    own.0.join(child.id()).unwrap();
+    put(&own.0, &child);
     let state = own.0.dir_of("freezer").unwrap().join("freezer.state");
     fs::write(state, "FROZEN").unwrap();
     own.top().kill().unwrap();
@@ -215,7 +222,7 @@ fn a_process_killed_for_memory_is_counted_on_v1() {
     let memory_swap = memory.filter(|_| own.0.accounts_swap());
     own.0.apply(&Limits { memory, memory_swap, ..Limits::default() }).unwrap();
     let mut child = waiting("exec dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null");
-    own.0.join(child.id()).unwrap();
+    put(&own.0, &child);
     assert_eq!(own.0.oom_kills().unwrap(), 0);
     tell(&mut child);
     assert!(!child.wait().unwrap().success());
