@@ -1,8 +1,11 @@
 //! The flags. What they mean is said in their help texts, and nowhere else.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
+
+use crate::places::{self, Handlers, Other};
 
 /// Measure what pods cost at a CRI socket.
 ///
@@ -18,13 +21,15 @@ pub struct Args {
     #[arg(long, value_name = "PATH", default_value = "/run/podbay/podbay.sock")]
     pub socket: PathBuf,
 
-    /// A second socket, measured in turn with the first; the last column compares them
-    #[arg(long, value_name = "PATH")]
-    pub other: Option<PathBuf>,
+    /// Another socket, measured in turn with the first; may be given more than once. It has the
+    /// handlers of --handler, or its own behind a `=`; nothing behind it means its default
+    #[arg(long, value_name = "PATH[=HANDLERS]")]
+    pub other: Vec<Other>,
 
-    /// Runtime handler of the pods [default: that of the runtime]
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    pub handler: String,
+    /// Runtime handlers of the pods, with commas between them. Each is a column of its own
+    /// [default: that of the runtime]
+    #[arg(long, value_name = "HANDLERS", default_value = "", hide_default_value = true)]
+    pub handler: Handlers,
 
     /// An image that is there already [default: one that has "busybox" in its name]
     #[arg(long, value_name = "NAME", conflicts_with = "make_image")]
@@ -43,7 +48,7 @@ pub struct Args {
     #[arg(long, value_name = "WORDS", value_delimiter = ' ', default_value = "sleep 999983")]
     pub command: Vec<String>,
 
-    /// Pods, one after the other, on each socket
+    /// Pods, one after the other, of each column
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub rounds: u32,
 
@@ -63,7 +68,8 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Network::Pod)]
     pub network: Network,
 
-    /// Programs that count as supervisors [default: all that the daemon starts, but for containers]
+    /// Programs that count as supervisors [default: all that the daemon starts for the pods, but for
+    /// containers; and a podbay-shim, podbay-pause or pause of this runtime that was there before]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub supervisors: Vec<String>,
 
@@ -71,9 +77,9 @@ pub struct Args {
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
 
-    /// Pid of the daemon behind --other [default: who listens]
-    #[arg(long, value_name = "PID", requires = "other")]
-    pub other_pid: Option<u32>,
+    /// Pid of the daemon behind --other, as often and in the order as that [default: who listens]
+    #[arg(long, value_name = "PID")]
+    pub other_pid: Vec<u32>,
 
     /// Print JSON in place of the table
     #[arg(long)]
@@ -90,19 +96,19 @@ pub enum Network {
 }
 
 impl Args {
-    pub fn sockets(&self) -> impl Iterator<Item = &Path> {
-        [Some(&self.socket), self.other.as_ref()].into_iter().flatten().map(PathBuf::as_path)
-    }
-
-    /// The pid that was given for the daemon behind `socket`.
-    pub fn daemon_of(&self, socket: &Path) -> Option<u32> {
-        if socket == self.socket { self.pid } else { self.other_pid }
+    /// Those of the command line. Ends the program, with a word why, if they are wrong.
+    pub fn given() -> Args {
+        let args = Args::parse();
+        match places::check(&args) {
+            Ok(()) => args,
+            Err(why) => Args::command().error(ErrorKind::ValueValidation, why).exit(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use std::path::Path;
 
     use super::*;
 

@@ -4,23 +4,19 @@ use std::time::Instant;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::Measured;
 use crate::args::Args;
+use crate::column::Column;
 use crate::error::Error;
 use crate::measure::{Measure, Record};
 use crate::pod::{self, Pod, Recipe};
 use crate::process;
 use crate::target::Target;
 
-pub async fn run(
-    args: &Args,
-    measured: &mut [Measured<'_>],
-    recipes: &[Recipe],
-) -> Result<(), Error> {
+pub async fn run(args: &Args, columns: &mut [Column<'_>]) -> Result<(), Error> {
     if args.pods == 0 {
         return Ok(());
     }
-    for ((target, record), recipe) in measured.iter_mut().zip(recipes) {
+    for Column { target, recipe, record } in columns {
         let clock = Clock::start()?;
         let pods = up(args, args.pods, target, recipe, Some(record)).await?;
         clock.stop(args, record, Measure::CrowdUpRate, Measure::CrowdUpCpu)?;

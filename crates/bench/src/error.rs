@@ -13,6 +13,14 @@ pub enum Error {
     Connect { socket: PathBuf, source: tonic::transport::Error },
     #[error("{what} at {}: {:?}: {}", socket.display(), status.code(), status.message())]
     Call { what: &'static str, socket: PathBuf, status: Box<tonic::Status> },
+    #[error("with the handler {handler}: {}", error.chain())]
+    Pod { handler: String, error: Box<Error> },
+    #[error(
+        "no handler {wanted} at {}: it has {}; another socket can have its own, with \
+         --other PATH=HANDLERS",
+        socket.display(), offered.join(", ")
+    )]
+    NoHandler { wanted: String, offered: Vec<String>, socket: PathBuf },
     #[error(
         "no image {wanted} at {}: pull it there, or name another with --image",
         socket.display()
@@ -55,9 +63,11 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Error::Connect { .. } => Class::Unavailable,
-            Error::NoSuchImage { .. } | Error::NoImage { .. } | Error::Busybox { .. } => {
-                Class::NotFound
-            }
+            Error::NoHandler { .. }
+            | Error::NoSuchImage { .. }
+            | Error::NoImage { .. }
+            | Error::Busybox { .. } => Class::NotFound,
+            Error::Pod { error, .. } => error.class(),
             Error::Stuck { .. } => Class::DeadlineExceeded,
             _ => Class::Internal,
         }

@@ -4,73 +4,87 @@ use std::time::Duration;
 
 use cri_proto::v1;
 
-use crate::Measured;
 use crate::args::Args;
+use crate::column::{Column, in_turn};
 use crate::crowd;
 use crate::error::Error;
-use crate::measure::{Measure, Record};
-use crate::pod::{Pod, Recipe, Times, timed};
-use crate::process::{self, Memory, Processes};
+use crate::measure::Measure;
+use crate::pod::{Pod, Times, timed};
+use crate::process::{self, Memory};
+use crate::supervisors::Before;
 use crate::target::Target;
 
-/// How long what was just started may take to come to rest, before memory is looked at.
+/// How long what was just started or ended may take to come to rest, before memory is looked at.
 const REST: Duration = Duration::from_secs(1);
 
-/// All targets hold their pods at the same time, so that calls can go from one to the other.
-pub async fn run(
-    args: &Args,
-    measured: &mut [Measured<'_>],
-    recipes: &[Recipe],
-) -> Result<(), Error> {
+/// Memory is looked at while one column alone holds its pods: those of others would share pages
+/// with its own, and add to what their common daemon needs. Calls can only go from one to the
+/// other while all hold some.
+pub async fn run(args: &Args, columns: &mut [Column<'_>]) -> Result<(), Error> {
     if args.held == 0 {
         return Ok(());
     }
-    let mut held = Vec::new();
-    for ((target, record), recipe) in measured.iter_mut().zip(recipes) {
-        held.push(hold(args, target, record, recipe).await?);
-    }
-    for _ in 0..args.rounds.max(1) {
-        for ((target, record), pods) in measured.iter_mut().zip(&held) {
-            let times = calls(target, &pods[0]).await?;
-            times.into_iter().for_each(|(measure, value)| record.put(measure, value));
+    let held = match &mut *columns {
+        [alone] => vec![weighed(args, alone).await?],
+        all => {
+            for column in &mut *all {
+                let pods = weighed(args, column).await?;
+                crowd::down(args, column.target, pods).await?;
+            }
+            together(args, all).await?
+        }
+    };
+    for round in 0..args.rounds.max(1) {
+        for at in in_turn(columns.len(), round) {
+            let times = calls(columns[at].target, &held[at][0]).await?;
+            columns[at].record.put_all(times);
         }
     }
-    for ((target, _), pods) in measured.iter().zip(held) {
-        crowd::down(args, target, pods).await?;
+    for (column, pods) in columns.iter().zip(held) {
+        crowd::down(args, column.target, pods).await?;
     }
     Ok(())
 }
 
 /// Makes the pods that are held and puts down their memory.
-async fn hold(
-    args: &Args,
-    target: &Target,
-    record: &mut Record,
-    recipe: &Recipe,
-) -> Result<Vec<Pod>, Error> {
-    let before = Processes::now()?;
+async fn weighed(args: &Args, column: &mut Column<'_>) -> Result<Vec<Pod>, Error> {
+    tokio::time::sleep(REST).await;
+    let before = Before::now(args, column).await?;
     let free = process::available_kib()?;
-    let pods = crowd::up(args, args.held, target, recipe, None).await?;
+    let pods = crowd::up(args, args.held, column.target, &column.recipe, None).await?;
     tokio::time::sleep(REST).await;
     let count = f64::from(args.held);
-    record.put(Measure::NodeMemory, (free - process::available_kib()?) / count);
-    if let Some(daemon) = target.daemon {
+    let used = free - process::available_kib()?;
+    let (supervisors, memory) = before.found(args, column)?;
+    let record = &mut column.record;
+    if let Some(daemon) = column.target.marks.daemon {
         record.put(Measure::DaemonPss, Memory::of(daemon)?.pss / 1024.0);
     }
-    let supervisors = Processes::now()?
-        .started_since(&before, target.daemon)
-        .only(|name, line| !recipe.is_workload(line) && is_supervisor(args, name));
-    let memory = supervisors.memory();
+    record.put(Measure::NodeMemory, used / count);
     record.put(Measure::SupervisorPss, memory.pss / count);
     record.put(Measure::SupervisorPrivate, memory.private / count);
-    record.supervisors = supervisors.names();
+    record.supervisors = supervisors;
     Ok(pods)
 }
 
-/// Whether it counts, when the flags say which do. The kernel keeps 15 letters of a name.
-fn is_supervisor(args: &Args, name: &str) -> bool {
-    let counts = |wanted: &String| wanted.starts_with(name) && wanted.len().min(15) == name.len();
-    args.supervisors.is_empty() || args.supervisors.iter().any(counts)
+/// Makes pods of all columns. As many at each socket, however many columns it has, so that lists
+/// are of one length everywhere.
+async fn together(args: &Args, columns: &[Column<'_>]) -> Result<Vec<Vec<Pod>>, Error> {
+    let mut held = Vec::new();
+    for (at, column) in columns.iter().enumerate() {
+        let same = |other: &&Column<'_>| std::ptr::eq(other.target, column.target);
+        let before = columns[..at].iter().filter(same).count();
+        let count = share(args.held, columns.iter().filter(same).count(), before);
+        held.push(crowd::up(args, count, column.target, &column.recipe, None).await?);
+    }
+    Ok(held)
+}
+
+/// What one of the columns of a socket gets, by how many are before it. At least one.
+fn share(held: u32, columns: usize, before: usize) -> u32 {
+    let count = |number: usize| u32::try_from(number).expect("there are 26 columns at most");
+    let (columns, before) = (count(columns), count(before));
+    (held / columns + u32::from(before < held % columns)).max(1)
 }
 
 /// The calls that a kubelet makes all the time, each once.
@@ -95,4 +109,19 @@ async fn calls(target: &Target, pod: &Pod) -> Result<Times, Error> {
     let stats = runtime.list_container_stats(v1::ListContainerStatsRequest::default());
     timed(target, &mut times, Measure::ListContainerStats, stats).await?;
     Ok(times)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_columns_of_a_socket_share_its_pods_and_each_gets_one() {
+        let shares = |held, columns| {
+            (0..columns).map(|before| share(held, columns, before)).collect::<Vec<_>>()
+        };
+        assert_eq!(shares(50, 1), [50]);
+        assert_eq!(shares(50, 3), [17, 17, 16]);
+        assert_eq!(shares(2, 3), [1, 1, 1]);
+    }
 }

@@ -4,37 +4,35 @@
 //! kubelet, and leaves nothing behind, also when it is interrupted. It is not a conformance test.
 
 mod args;
+mod column;
 mod crowd;
 mod error;
 mod held;
 mod image;
 mod measure;
+mod places;
 mod pod;
 mod process;
 mod report;
 mod rounds;
 mod summary;
+mod supervisors;
 mod sweep;
 mod table;
 mod target;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use args::Args;
+use column::Column;
 use error::Error;
-use measure::Record;
-use pod::Recipe;
 use target::Target;
-
-/// What a target gave when it was measured.
-type Measured<'a> = (&'a Target, Record);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::given();
     match run(&args).await {
         Ok(report) => {
             println!("{report}");
@@ -49,8 +47,8 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<String, Error> {
     let mut targets = Vec::new();
-    for socket in args.sockets() {
-        targets.push(Target::open(socket, args.daemon_of(socket)).await?);
+    for place in places::of(args) {
+        targets.push(Target::open(place).await?);
     }
     for target in &targets {
         sweep::sweep(target).await?;
@@ -69,24 +67,15 @@ async fn run(args: &Args) -> Result<String, Error> {
     Ok(if args.json { report::json(args, &measured) } else { report::text(args, &measured) })
 }
 
-/// The whole measurement, in the order of the table. Rounds go from target to target, so that a
+/// The whole measurement, in the order of the table. Rounds go from column to column, so that a
 /// machine that becomes slow is slow for all.
-async fn measured<'a>(args: &Args, targets: &'a [Target]) -> Result<Vec<Measured<'a>>, Error> {
+async fn measured<'a>(args: &Args, targets: &'a [Target]) -> Result<Vec<Column<'a>>, Error> {
     let logs = tempfile::Builder::new().prefix("podbay-bench-").tempdir().map_err(Error::Logs)?;
-    let mut measured = Vec::new();
-    let mut recipes = Vec::new();
-    for target in targets {
-        let image = image::choose(args, target).await?;
-        measured.push((target, Record::new(image.name.clone())));
-        // One each: two targets may have the same name.
-        let logs = logs.path().join(recipes.len().to_string());
-        std::fs::create_dir(&logs).map_err(Error::Logs)?;
-        recipes.push(Recipe::new(args, image, &logs));
-    }
-    rounds::run(args, &mut measured, &recipes).await?;
-    crowd::run(args, &mut measured, &recipes).await?;
-    held::run(args, &mut measured, &recipes).await?;
-    Ok(measured)
+    let mut columns = column::all(args, targets, logs.path()).await?;
+    rounds::run(args, &mut columns).await?;
+    crowd::run(args, &mut columns).await?;
+    held::run(args, &mut columns).await?;
+    Ok(columns)
 }
 
 /// Removes everything that was made, at every target, also when one of them refuses.

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::supervisors::Supervisors;
+
 /// One line of the table. Their order is that of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -97,23 +99,21 @@ impl Measure {
     }
 }
 
-/// What one target gave.
+/// What one column gave.
 #[derive(Debug, Default)]
 pub struct Record {
-    pub image: String,
-    /// Names of its supervising processes and how many of each were there.
-    pub supervisors: BTreeMap<String, usize>,
+    pub supervisors: Supervisors,
     values: BTreeMap<Measure, Vec<f64>>,
 }
 
 impl Record {
-    pub fn new(image: String) -> Record {
-        Record { image, ..Record::default() }
-    }
-
     /// Puts down one value, in the unit of the measure.
     pub fn put(&mut self, measure: Measure, value: f64) {
         self.values.entry(measure).or_default().push(value);
+    }
+
+    pub fn put_all(&mut self, times: impl IntoIterator<Item = (Measure, f64)>) {
+        times.into_iter().for_each(|(measure, value)| self.put(measure, value));
     }
 
     pub fn values(&self, measure: Measure) -> &[f64] {

@@ -24,6 +24,8 @@ pub struct Recipe {
     network: Network,
     command: Vec<String>,
     logs: PathBuf,
+    /// Of the column: columns of one runtime must not give their pods the same names.
+    column: usize,
     made: AtomicU64,
 }
 
@@ -38,15 +40,25 @@ pub struct Pod {
 pub type Times = Vec<(Measure, f64)>;
 
 impl Recipe {
-    pub fn new(args: &Args, image: Image, logs: &Path) -> Recipe {
+    pub fn new(args: &Args, image: Image, handler: &str, column: usize, logs: &Path) -> Recipe {
         Recipe {
             image,
-            handler: args.handler.clone(),
+            handler: handler.to_owned(),
             network: args.network,
             command: args.command.clone(),
             logs: logs.to_owned(),
+            column,
             made: AtomicU64::new(0),
         }
+    }
+
+    /// Empty for the default one.
+    pub fn handler(&self) -> &str {
+        &self.handler
+    }
+
+    pub fn image(&self) -> &str {
+        &self.image.name
     }
 
     /// The process of ours in a container, by its command line.
@@ -57,18 +69,19 @@ impl Recipe {
     /// A sandbox of a name that was not used before. Makes its log directory, as a kubelet does.
     fn sandbox(&self, target: &Target) -> Result<v1::PodSandboxConfig, Error> {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
-        let uid = format!("{}-{number}", std::process::id());
+        let name = format!("bench-{}-{number}", self.column);
+        let uid = format!("{}-{}-{number}", std::process::id(), self.column);
         let host = self.network == Network::Host;
         let logs = self.logs.join(format!("{}-{uid}", target.name.replace(['/', ' '], "-")));
         DirBuilder::new().create(&logs).map_err(Error::Logs)?;
         Ok(v1::PodSandboxConfig {
             metadata: Some(v1::PodSandboxMetadata {
-                name: format!("bench-{number}"),
+                name: name.clone(),
                 uid,
                 namespace: "podbay-bench".to_owned(),
                 attempt: 0,
             }),
-            hostname: if host { String::new() } else { format!("bench-{number}") },
+            hostname: if host { String::new() } else { name },
             log_directory: logs.to_string_lossy().into_owned(),
             labels: [(LABEL.0.to_owned(), LABEL.1.to_owned())].into(),
             linux: Some(v1::LinuxPodSandboxConfig {
@@ -118,7 +131,17 @@ impl Recipe {
 }
 
 /// Makes a pod and starts its container.
+///
+/// # Errors
+/// Says which handler it was, if it has a name: a runtime seldom does.
 pub async fn up(target: &Target, recipe: &Recipe) -> Result<(Pod, Times), Error> {
+    make(target, recipe).await.map_err(|error| match &*recipe.handler {
+        "" => error,
+        handler => Error::Pod { handler: handler.to_owned(), error: Box::new(error) },
+    })
+}
+
+async fn make(target: &Target, recipe: &Recipe) -> Result<(Pod, Times), Error> {
     let mut runtime = target.runtime();
     let mut times = Times::new();
     let config = recipe.sandbox(target)?;

@@ -44,6 +44,22 @@ pub struct Memory {
     pub private: f64,
 }
 
+impl std::ops::Add for Memory {
+    type Output = Memory;
+
+    fn add(self, other: Memory) -> Memory {
+        Memory { pss: self.pss + other.pss, private: self.private + other.private }
+    }
+}
+
+impl std::ops::Sub for Memory {
+    type Output = Memory;
+
+    fn sub(self, other: Memory) -> Memory {
+        Memory { pss: self.pss - other.pss, private: self.private - other.private }
+    }
+}
+
 impl Memory {
     pub fn of(pid: u32) -> Result<Memory, Error> {
         let path = PathBuf::from(format!("/proc/{pid}/smaps_rollup"));
@@ -57,6 +73,15 @@ impl Memory {
             private: private.iter().map(|name| field_kib(rollup, name)).sum(),
         }
     }
+}
+
+/// By what the processes of a runtime can be told from others.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Marks {
+    /// The process that listens, where it can be known.
+    pub daemon: Option<u32>,
+    /// Where it keeps its own things, if it tells.
+    pub folders: Vec<PathBuf>,
 }
 
 /// Which processes there are, by pid.
@@ -83,28 +108,59 @@ impl Processes {
         Ok(Processes(pids.filter_map(look_at).collect()))
     }
 
-    /// Those that were not there then, and that the daemon may have started: their first ancestor
-    /// that was there is the daemon, or one that takes in its orphans. All that were not there,
-    /// when the daemon is not known.
-    pub fn started_since(&self, then: &Processes, daemon: Option<u32>) -> Processes {
-        let keepers: Option<BTreeSet<u32>> = daemon.map(|pid| self.with_ancestors(pid));
-        let ours = |pid: u32| match (self.first_known(pid, then), &keepers) {
-            (Some(known), Some(keepers)) => known != pid && keepers.contains(&known),
-            (Some(known), None) => known != pid,
-            (None, _) => false,
+    /// Those that were not there then, and that the daemon or one of its supervisors may have
+    /// started. Their first ancestor that was there is one of these; or it takes in the daemon's
+    /// orphans, and what they do tells that they are its own, if the runtime can be known by that.
+    /// Who has no daemon that is known may have started all.
+    pub fn started_since(
+        &self,
+        then: &Processes,
+        runtime: &Marks,
+        supervisors: &Processes,
+    ) -> Processes {
+        let adopters = runtime.daemon.map(|pid| self.with_ancestors(pid));
+        let ours = |pid: u32| {
+            let Some((new, known)) = self.line_since(pid, then) else { return false };
+            let child = runtime.daemon == Some(known) || supervisors.0.contains_key(&known);
+            let orphan = adopters.as_ref().is_none_or(|adopters| adopters.contains(&known));
+            let told = || runtime.folders.is_empty() || new.iter().any(|p| runtime.is_named_by(p));
+            !new.is_empty() && (child || (orphan && told()))
         };
         Processes(self.0.clone().into_iter().filter(|(pid, _)| ours(*pid)).collect())
     }
 
-    /// The process, or the nearest of its ancestors, that was there then.
-    fn first_known(&self, mut pid: u32, then: &Processes) -> Option<u32> {
+    /// The process and its ancestors as far as they were not there then, and the first that was.
+    fn line_since(&self, mut pid: u32, then: &Processes) -> Option<(Vec<&Process>, u32)> {
+        let mut new = Vec::new();
         loop {
             let process = self.0.get(&pid)?;
-            match then.0.get(&pid) {
-                Some(known) if known.start == process.start => return Some(pid),
-                _ => pid = process.parent,
+            if then.0.get(&pid).is_some_and(|known| known.start == process.start) {
+                return Some((new, pid));
             }
+            new.push(process);
+            pid = process.parent;
         }
+    }
+
+    /// Those that were there then.
+    pub fn known_since(&self, then: &Processes) -> Processes {
+        let known = |pid, process: &Process| {
+            then.0.get(&pid).is_some_and(|known: &Process| known.start == process.start)
+        };
+        Processes(self.0.clone().into_iter().filter(|(pid, p)| known(*pid, p)).collect())
+    }
+
+    /// Those that serve the runtime: they descend from its daemon, or their command line names
+    /// something of it, as that of a supervisor that was left behind when the daemon was started
+    /// anew. Not the daemon itself.
+    pub fn serving(&self, runtime: &Marks) -> Processes {
+        let daemon = runtime.daemon;
+        let descends =
+            |pid| daemon.is_some_and(|daemon| self.with_ancestors(pid).contains(&daemon));
+        let serves = |pid: u32, process: &Process| {
+            daemon != Some(pid) && (descends(pid) || runtime.is_named_by(process))
+        };
+        Processes(self.0.clone().into_iter().filter(|(pid, p)| serves(*pid, p)).collect())
     }
 
     fn with_ancestors(&self, mut pid: u32) -> BTreeSet<u32> {
@@ -124,11 +180,9 @@ impl Processes {
         self
     }
 
-    /// Memory of all. One that has ended meanwhile has none.
-    pub fn memory(&self) -> Memory {
-        self.0.keys().filter_map(|pid| Memory::of(*pid).ok()).fold(Memory::default(), |sum, one| {
-            Memory { pss: sum.pss + one.pss, private: sum.private + one.private }
-        })
+    /// Memory of each. One that has ended meanwhile has none.
+    pub fn memory(&self) -> BTreeMap<u32, Memory> {
+        self.0.keys().filter_map(|pid| Some((*pid, Memory::of(*pid).ok()?))).collect()
     }
 
     /// How many of each name.
@@ -138,6 +192,19 @@ impl Processes {
             *names.entry(process.name.clone()).or_default() += 1;
         }
         names
+    }
+}
+
+impl Marks {
+    /// Below one of the folders: the folder itself is not enough.
+    fn is_named_by(&self, process: &Process) -> bool {
+        let inside = |path: &str| {
+            let path = Path::new(path);
+            self.folders.iter().any(|folder| path.starts_with(folder) && path != folder)
+        };
+        // `--flag=path` as well as the path alone.
+        let value = |word: &str| word.split_once('=').is_some_and(|(_, value)| inside(value));
+        process.command_line.iter().any(|word| inside(word) || value(word))
     }
 }
 
@@ -199,7 +266,7 @@ mod tests {
         let all = Processes::now().expect("/proc can be read");
         let ours = all.clone().only(|_, line| line[0].contains("podbay_bench"));
         assert!(ours.0.contains_key(&std::process::id()) && ours.0.len() < all.0.len());
-        assert!(ours.memory().pss > 0.0);
+        assert!(ours.memory()[&std::process::id()].pss > 0.0);
         assert!(node_cpu_seconds().expect("/proc/stat can be read") > 0.0);
     }
 
@@ -219,10 +286,69 @@ mod tests {
         // child; a pid that is used again, by a child of the daemon.
         let new = tree(&[(11, 10, 5), (12, 11, 5), (13, 1, 5), (21, 20, 5), (30, 10, 6)]);
         now.0.extend(new.0);
-        let pids = |of: Processes| of.0.into_keys().collect::<Vec<_>>();
-        assert_eq!(pids(now.started_since(&then, Some(10))), [11, 12, 13, 30]);
-        assert_eq!(pids(now.started_since(&then, None)), [11, 12, 13, 21, 30]);
-        assert_eq!(pids(then.started_since(&then, Some(10))), [0; 0]);
+        let none = tree(&[]);
+        assert_eq!(pids(now.started_since(&then, &marks(Some(10), &[]), &none)), [11, 12, 13, 30]);
+        assert_eq!(pids(now.started_since(&then, &marks(None, &[]), &none)), [11, 12, 13, 21, 30]);
+        assert_eq!(pids(then.started_since(&then, &marks(Some(10), &[]), &none)), [0; 0]);
+    }
+
+    #[test]
+    fn an_orphan_is_the_daemons_only_if_it_names_a_folder_of_one_that_has_some() {
+        let then = tree(&[(1, 0, 0), (10, 1, 1)]);
+        let mut now = then.clone();
+        // A child; a shim that was left behind, and its child; one of another runtime, and its.
+        now.0.extend(tree(&[(11, 10, 5), (21, 20, 5), (31, 30, 5)]).0);
+        now.0.extend([(20, told(1, "shim --dir /run/a/x")), (30, told(1, "shim --dir /run/b/x"))]);
+        let started = |marks: Marks| pids(now.started_since(&then, &marks, &tree(&[])));
+        assert_eq!(started(marks(Some(10), &["/run/a"])), [11, 20, 21]);
+        assert_eq!(started(marks(Some(10), &[])), [11, 20, 21, 30, 31]);
+        assert_eq!(started(marks(None, &["/run/a"])), [20, 21]);
+    }
+
+    fn marks(daemon: Option<u32>, folders: &[&str]) -> Marks {
+        Marks { daemon, folders: folders.iter().map(PathBuf::from).collect() }
+    }
+
+    /// A child of this parent, with a command line.
+    fn told(parent: u32, line: &str) -> Process {
+        let command_line = line.split(' ').map(str::to_owned).collect();
+        Process { parent, start: 9, name: "p".to_owned(), command_line }
+    }
+
+    fn pids(of: Processes) -> Vec<u32> {
+        of.0.into_keys().collect()
+    }
+
+    #[test]
+    fn what_a_supervisor_from_before_starts_is_the_daemons_as_well() {
+        let then = tree(&[(1, 0, 0), (10, 1, 1), (20, 10, 2), (30, 1, 2)]);
+        let mut now = then.clone();
+        now.0.extend(tree(&[(21, 20, 5), (31, 30, 5)]).0);
+        let standing = tree(&[(20, 10, 2)]);
+        assert_eq!(pids(now.started_since(&then, &marks(Some(10), &[]), &standing)), [21]);
+    }
+
+    #[test]
+    fn what_was_there_before_is_known_by_when_it_started() {
+        let then = tree(&[(1, 0, 0), (10, 1, 1), (30, 10, 1)]);
+        let now = tree(&[(1, 0, 0), (10, 1, 1), (11, 10, 5), (30, 10, 6)]);
+        assert_eq!(pids(now.known_since(&then)), [1, 10]);
+    }
+
+    #[test]
+    fn only_descendants_of_the_daemon_and_what_names_its_things_serve_it() {
+        let mut all = tree(&[(1, 0, 0), (10, 1, 1), (11, 10, 2), (12, 11, 3)]);
+        // Left behind by an earlier daemon; with a flag; of another runtime, twice; not of a folder
+        // but about it.
+        let lines = ["shim --dir /run/a/pods/x", "shim --dir=/run/a/pods/y", "shim --dir /run/b/x"];
+        let more = ["shim --dir /run/ab/x", "du /run/a"];
+        for (pid, line) in (20..).zip(lines.into_iter().chain(more)) {
+            all.0.insert(pid, told(1, line));
+        }
+        assert_eq!(pids(all.serving(&marks(Some(10), &["/run/a"]))), [11, 12, 20, 21]);
+        assert_eq!(pids(all.serving(&marks(Some(10), &[]))), [11, 12]);
+        assert_eq!(pids(all.serving(&marks(None, &["/run/a"]))), [20, 21]);
+        assert_eq!(pids(all.serving(&marks(None, &[]))), [0; 0]);
     }
 
     proptest! {

@@ -1,30 +1,25 @@
-//! The first part: pods one after the other, in turn on each target.
+//! The first part: pods one after the other, in turn for each column.
 
-use crate::Measured;
 use crate::args::Args;
+use crate::column::{Column, in_turn};
 use crate::error::Error;
-use crate::pod::{self, Recipe, Times};
-use crate::target::Target;
+use crate::pod::{self, Times};
 
 /// One round more than asked for is made, and not counted: the first warms the caches.
-pub async fn run(
-    args: &Args,
-    measured: &mut [Measured<'_>],
-    recipes: &[Recipe],
-) -> Result<(), Error> {
+pub async fn run(args: &Args, columns: &mut [Column<'_>]) -> Result<(), Error> {
     for number in 0..=args.rounds {
-        for ((target, record), recipe) in measured.iter_mut().zip(recipes) {
-            let times = round(target, recipe).await?;
+        for at in in_turn(columns.len(), number) {
+            let times = round(&columns[at]).await?;
             if number > 0 {
-                times.into_iter().for_each(|(measure, value)| record.put(measure, value));
+                columns[at].record.put_all(times);
             }
         }
     }
     Ok(())
 }
 
-async fn round(target: &Target, recipe: &Recipe) -> Result<Times, Error> {
-    let (pod, mut times) = pod::up(target, recipe).await?;
-    times.extend(pod::down(target, pod).await?);
+async fn round(column: &Column<'_>) -> Result<Times, Error> {
+    let (pod, mut times) = pod::up(column.target, &column.recipe).await?;
+    times.extend(pod::down(column.target, pod).await?);
     Ok(times)
 }

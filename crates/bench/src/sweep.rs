@@ -1,4 +1,5 @@
-//! Removing every pod with our label, whoever made it: this run, or an earlier one that was killed.
+//! Telling our pods from others, by their label, and removing every one of ours, whoever made it: this
+//! run, or an earlier one that was killed.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -45,8 +46,18 @@ async fn ours(target: &Target) -> Result<Vec<String>, Error> {
     let list = target.runtime().list_pod_sandbox(request).await;
     let pods = target.checked("ListPodSandbox", list)?.items;
     // Looked at once more: a runtime that does not know the filter must not cost anyone a pod.
-    let labelled = pods.into_iter().filter(|p| p.labels.get(LABEL.0).is_some_and(|v| v == LABEL.1));
-    Ok(labelled.map(|pod| pod.id).collect())
+    Ok(pods.into_iter().filter(is_ours).map(|pod| pod.id).collect())
+}
+
+/// How many pods are there that are not ours.
+pub async fn others(target: &Target) -> Result<usize, Error> {
+    let list = target.runtime().list_pod_sandbox(v1::ListPodSandboxRequest::default()).await;
+    let pods = target.checked("ListPodSandbox", list)?.items;
+    Ok(pods.iter().filter(|pod| !is_ours(pod)).count())
+}
+
+fn is_ours(pod: &v1::PodSandbox) -> bool {
+    pod.labels.get(LABEL.0).is_some_and(|value| value == LABEL.1)
 }
 
 async fn remove(target: &Target, pods: &[String]) -> Result<(), Error> {

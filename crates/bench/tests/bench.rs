@@ -3,6 +3,7 @@
 mod fake;
 
 use std::ffi::OsStr;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -94,6 +95,97 @@ async fn the_slower_of_two_is_behind() {
     assert!(ahead > 1.5, "{table}");
     assert!(table.contains("A  fast 1.2.3") && table.contains("B  slow 1.2.3"), "{table}");
     assert_eq!((fast.pods().len(), slow.pods().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn handlers_of_one_socket_take_turns_and_share_an_image() {
+    let (place, fake) = (place(), Fake::new("podbay").tells("{}", &["", "pause", "podbay"]));
+    let socket = fake.serve(place.path());
+    let busybox = place.path().join("busybox");
+    std::fs::write(&busybox, "not really").expect("the directory is ours");
+    let image = format!("--make-image={}", busybox.display());
+    let output = bench(&socket, &["--handler=podbay,pause,", "--held=3", &image, "--json"]).await;
+    let told = json(&output);
+    let targets = told["targets"].as_array().expect("there are columns");
+    let columns = targets.iter().map(|t| format!("{} {}", t["letter"], t["handler"]));
+    assert_eq!(columns.collect::<Vec<_>>(), [r#""A" "podbay""#, r#""B" "pause""#, r#""C" """#]);
+    for target in targets {
+        let count = target["measures"].as_array().map(Vec::len);
+        assert_eq!(count, Some(22), "every line of the table has a value");
+        assert_eq!(measure(target, "crowd_pod_up")["count"], 4);
+    }
+    // The warm-up and three rounds, each begun by another.
+    let rounds = ["podbay", "pause", "", "pause", "", "podbay", "", "podbay", "pause"];
+    assert_eq!(fake.handlers()[..9], rounds);
+    // Rounds, crowds, each held alone, held together.
+    assert_eq!(fake.made(), 3 * (4 + 4 + 3) + 3);
+    assert_eq!((fake.images_made(), fake.pods().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn three_sockets_are_three_columns() {
+    let place = place();
+    let fakes = ["one", "two", "three"].map(Fake::new);
+    let [one, two, three] = fakes.each_ref().map(|fake| fake.serve(place.path()));
+    let others = [two, three].map(|path| format!("--other={}", path.display()));
+    let output = bench(&one, &[&others[0], &others[1]]).await;
+    assert!(output.status.success(), "{}", told(&output));
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    let head = table.lines().find(|line| line.contains("P50")).expect("the table has a head");
+    let heads: Vec<_> = head.split("  ").map(str::trim).filter(|word| !word.is_empty()).collect();
+    assert_eq!(heads, ["A P50", "A P95", "B P50", "B P95", "C P50", "C P95", "A>B", "A>C"]);
+    assert!(table.contains("C  three 1.2.3"), "{table}");
+    assert_eq!(fakes.map(|fake| fake.pods().len()), [0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_handler_that_is_not_there_is_told_before_anything_is_made() {
+    let (place, fake) = (place(), Fake::new("podbay").tells("{}", &["", "pause", "podbay"]));
+    let socket = fake.serve(place.path());
+    let output = bench(&socket, &["--handler=podbay,puase"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told(&output).contains("no handler puase at"), "{}", told(&output));
+    assert_eq!(fake.made(), 0);
+}
+
+/// A process with this name and this command line. It ends when the test does.
+fn standing(place: &Path, name: &str, argument: &Path) -> std::process::Child {
+    let program = place.join(name);
+    std::os::unix::fs::symlink("/bin/sh", &program).expect("the directory is ours");
+    let mut command = std::process::Command::new(program);
+    command.arg0("sh").args(["-c", "read line", "sh"]).arg(argument).stdin(Stdio::piped());
+    command.spawn().expect("there is a shell")
+}
+
+#[tokio::test]
+async fn a_supervisor_from_before_counts_whole_unless_it_serves_other_pods() {
+    let place = place();
+    let config = serde_json::json!({ "state": place.path().join("state") }).to_string();
+    let fake = Fake::new("podbay").tells(&config, &[]);
+    let socket = fake.serve(place.path());
+    // Only by its command line can it be known: the daemon is said to be another.
+    let mut ours = standing(place.path(), "ours", &place.path().join("state/shims/node"));
+    let mut foreign = standing(place.path(), "foreign", &place.path().join("other/shims/node"));
+    let daemon = format!("--pid={}", foreign.id());
+    let flags = ["--supervisors=ours,foreign", &daemon, "--json"];
+    let alone = json(&bench(&socket, &flags).await);
+    fake.put("shop", &[("app", "shop")]);
+    let beside = json(&bench(&socket, &flags).await);
+    for process in [&mut ours, &mut foreign] {
+        drop(process.stdin.take());
+        process.wait().expect("it is ours");
+    }
+    let (alone, beside) = (&alone["targets"][0], &beside["targets"][0]);
+    for (target, counted, other_pods) in [(alone, "whole", 0), (beside, "growth", 1)] {
+        let wanted = serde_json::json!({
+            "started": {}, "standing": { "ours": 1 },
+            "standing_counted": counted, "other_pods": other_pods,
+        });
+        assert_eq!(target["supervisors"], wanted);
+    }
+    let pss = |target| measure(target, "supervisor_pss")["p50"].as_f64().expect("a number");
+    assert!(pss(alone) > 20.0, "a shell is larger than 40 KiB: {}", pss(alone));
+    assert!(pss(beside).abs() < pss(alone), "{} of {}", pss(beside), pss(alone));
 }
 
 #[tokio::test]

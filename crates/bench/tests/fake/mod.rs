@@ -21,6 +21,8 @@ use tonic::{Request, Response, Status, async_trait};
 pub struct Fake {
     name: &'static str,
     slow: Duration,
+    /// What Status says, when it says anything.
+    status: Option<v1::StatusResponse>,
     fails_at_start: usize,
     state: Arc<Mutex<State>>,
     most: watch::Sender<usize>,
@@ -31,7 +33,8 @@ struct State {
     pods: BTreeMap<String, v1::PodSandbox>,
     containers: BTreeMap<String, String>,
     images: BTreeMap<String, String>,
-    made: usize,
+    handlers: Vec<String>,
+    images_made: usize,
     starts: usize,
 }
 
@@ -42,6 +45,7 @@ impl Fake {
         Fake {
             name,
             slow: Duration::ZERO,
+            status: None,
             fails_at_start: 0,
             state: Arc::new(Mutex::new(state)),
             most: watch::Sender::new(0),
@@ -51,6 +55,17 @@ impl Fake {
     /// How long a sandbox takes.
     pub fn slow(self, slow: Duration) -> Fake {
         Fake { slow, ..self }
+    }
+
+    /// It tells its configuration and its handlers.
+    pub fn tells(self, config: &str, handlers: &[&str]) -> Fake {
+        let handler = |&name: &&str| v1::RuntimeHandler { name: name.to_owned(), features: None };
+        let status = v1::StatusResponse {
+            info: [("config".to_owned(), config.to_owned())].into(),
+            runtime_handlers: handlers.iter().map(handler).collect(),
+            ..Default::default()
+        };
+        Fake { status: Some(status), ..self }
     }
 
     /// The start of this container, counted from 1, fails.
@@ -86,9 +101,19 @@ impl Fake {
         self.state().images.keys().cloned().collect()
     }
 
+    /// The handlers of all pods that were ever made, in their order.
+    pub fn handlers(&self) -> Vec<String> {
+        self.state().handlers.clone()
+    }
+
     /// How many pods were ever made.
     pub fn made(&self) -> usize {
-        self.state().made
+        self.state().handlers.len()
+    }
+
+    /// How many images were ever made.
+    pub fn images_made(&self) -> usize {
+        self.state().images_made
     }
 
     /// Waits until so many pods were there at a time.
@@ -127,12 +152,17 @@ impl RuntimeService for Fake {
         }))
     }
 
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
+        self.status.clone().map(Response::new).ok_or_else(|| Status::unimplemented("no word"))
+    }
+
     async fn run_pod_sandbox(
         &self,
         request: Request<v1::RunPodSandboxRequest>,
     ) -> Answer<v1::RunPodSandboxResponse> {
         tokio::time::sleep(self.slow).await;
-        let config = request.into_inner().config.unwrap_or_default();
+        let request = request.into_inner();
+        let config = request.config.unwrap_or_default();
         let metadata = config.metadata.unwrap_or_default();
         if metadata.name.is_empty() || metadata.uid.is_empty() || metadata.namespace.is_empty() {
             return invalid("no name");
@@ -141,8 +171,8 @@ impl RuntimeService for Fake {
             return invalid("no log directory");
         }
         let mut state = self.state();
-        state.made += 1;
-        let id = format!("pod{}", state.made);
+        state.handlers.push(request.runtime_handler);
+        let id = format!("pod{}", state.handlers.len());
         if state.pods.values().any(|p| p.metadata.as_ref() == Some(&metadata)) {
             return Err(Status::already_exists("that name is taken"));
         }
@@ -296,7 +326,9 @@ impl Admin for Fake {
             return invalid("a link to nowhere");
         }
         let image_id = "sha256:made".to_owned();
-        self.state().images.insert(request.reference, image_id.clone());
+        let mut state = self.state();
+        state.images_made += 1;
+        state.images.insert(request.reference, image_id.clone());
         Ok(Response::new(MakeImageResponse { image_id }))
     }
 }
