@@ -59,7 +59,7 @@ impl Address {
 }
 
 /// Connects, by way of the directory's descriptor where the path is too long for the system call.
-async fn unix(path: &std::path::Path) -> io::Result<UnixStream> {
+pub(crate) async fn unix(path: &std::path::Path) -> io::Result<UnixStream> {
     if path.as_os_str().len() <= LONGEST {
         return UnixStream::connect(path).await;
     }

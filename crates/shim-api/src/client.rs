@@ -3,6 +3,7 @@
 
 mod connection;
 mod error;
+mod streams;
 mod types;
 
 use std::{sync::Arc, time::Duration};
@@ -21,6 +22,7 @@ use crate::{
 use connection::{Connection, Repeat};
 
 pub use error::Error;
+pub use streams::{AttachStart, Exec, ExecStart, Size};
 pub use types::{CreateTask, ExecOutput, ExecSync, Stats, Status, TaskState, nanos, timestamp};
 
 /// How long a command that ran out of time may take to be killed, its output drained, and the

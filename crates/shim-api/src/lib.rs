@@ -1,8 +1,8 @@
 //! What the daemon and a shim say to each other: containerd's Task API, version 3, and Podbay's
 //! private service next to it, both over ttrpc, on a unix socket or a vsock.
 //!
-//! [`proto`] is generated; [`client`] is how the daemon speaks; [`stdio`], [`code`] and
-//! [`record`] are the conventions that both ends keep. How a container is run is not known here.
+//! [`proto`] is generated; [`client`] is how the daemon speaks; [`stdio`], [`code`], [`record`] and
+//! [`streams`] are the conventions that both ends keep. How a container is run is not known here.
 
 mod address;
 pub mod client;
@@ -10,11 +10,16 @@ pub mod code;
 pub mod proto;
 pub mod record;
 pub mod stdio;
+pub mod streams;
 
 pub use address::{Address, BadAddress};
-pub use client::{CreateTask, Error, ExecOutput, ExecSync, Shim, Stats, Status, TaskState};
+pub use client::{
+    AttachStart, CreateTask, Error, Exec, ExecOutput, ExecStart, ExecSync, Shim, Size, Stats,
+    Status, TaskState,
+};
 pub use proto::{cgroups_v1, cgroups_v2, process, supervisor, task};
 pub use record::{Exit, Life};
+pub use streams::Streams;
 
 /// The most that ExecSync keeps of each of stdout and stderr, in bytes; what CRI says.
 pub const EXEC_OUTPUT_LIMIT: usize = 16 << 20;

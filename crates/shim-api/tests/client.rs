@@ -14,13 +14,13 @@ use async_trait::async_trait;
 use names::Class;
 use protobuf::MessageField;
 use shim_api::{
-    CreateTask, ExecSync, Shim,
+    Address, AttachStart, CreateTask, ExecStart, ExecSync, Shim,
     code::refusal,
     proto::{
         supervisor_ttrpc::{Supervisor, create_supervisor},
         task_ttrpc::{Task, create_task},
     },
-    supervisor::{ExecSyncPiece, ExecSyncRequest},
+    supervisor::{ExecRequest, ExecSyncPiece, ExecSyncRequest, HandOver},
     task,
 };
 use tokio::{net::UnixListener, sync::Notify};
@@ -100,6 +100,15 @@ impl Task for Fake {
 
 #[async_trait]
 impl Supervisor for Fake {
+    /// Holds something out that is not there.
+    async fn exec(&self, _: &TtrpcContext, request: ExecRequest) -> ttrpc::Result<HandOver> {
+        let (socket, token) = match request.args[0].as_str() {
+            "odd" => (String::new(), "odd".to_owned()),
+            socket => (socket.to_owned(), "0".repeat(32)),
+        };
+        Ok(HandOver { socket, token, ..Default::default() })
+    }
+
     async fn exec_sync(
         &self,
         _: &TtrpcContext,
@@ -132,19 +141,25 @@ impl Drop for Serving {
     }
 }
 
+type Service = std::collections::HashMap<String, ttrpc::r#async::Service>;
+
 fn serve(socket: &Path, fake: &Arc<Fake>) -> Serving {
+    let mut services = create_task(fake.clone());
+    services.extend(create_supervisor(fake.clone()));
+    serve_only(socket, services)
+}
+
+fn serve_only(socket: &Path, services: Service) -> Serving {
     let _ = std::fs::remove_file(socket);
     let builder =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = builder.expect("a runtime");
-    let (socket, fake) = (socket.to_owned(), fake.clone());
+    let socket = socket.to_owned();
     let (listening, listens) = std::sync::mpsc::channel();
     runtime.spawn(async move {
         let listener = UnixListener::bind(socket).expect("the directory is there");
-        let mut server = Server::new()
-            .add_listener(Listener::from(listener))
-            .register_service(create_task(fake.clone()))
-            .register_service(create_supervisor(fake));
+        let mut server =
+            Server::new().add_listener(Listener::from(listener)).register_service(services);
         server.start().await.expect("it has a listener");
         listening.send(()).expect("the test waits");
         std::future::pending::<()>().await
@@ -218,6 +233,38 @@ async fn a_refusal_keeps_its_class_and_words_and_deleting_the_unknown_is_fine() 
     assert_eq!(shim.delete("a", SOON).await.unwrap(), None);
     let odd = CreateTask { log: Some("relative".into()), ..CreateTask::default() };
     assert_eq!(shim.create(odd, SOON).await.unwrap_err().class(), Class::InvalidArgument);
+}
+
+fn start(args: &[&str]) -> ExecStart {
+    let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    ExecStart { args, stdout: true, ..ExecStart::default() }
+}
+
+#[tokio::test]
+async fn streams_that_are_not_held_out_as_told_are_an_error_and_the_command_is_killed() {
+    let ((dir, socket), fake) = (socket(), Arc::new(Fake::default()));
+    let _server = serve(&socket, &fake);
+    let shim = Shim::new(socket);
+    let odd = shim.exec("a", start(&["odd"])).await.unwrap_err();
+    assert_eq!(odd.class(), Class::Internal, "{odd}");
+    tokio::time::timeout(SOON, fake.killed.notified()).await.expect("a kill is sent");
+    let at = dir.path().join("nobody").to_str().unwrap().to_owned();
+    let nobody = shim.exec("a", start(&[&at])).await.unwrap_err();
+    assert_eq!(nobody.class(), Class::Unavailable, "{nobody}");
+    tokio::time::timeout(SOON, fake.killed.notified()).await.expect("a kill is sent");
+}
+
+#[tokio::test]
+async fn who_cannot_hand_over_streams_does_not_serve_them() {
+    let ((_dir, socket), fake) = (socket(), Arc::new(Fake::default()));
+    let _server = serve_only(&socket, create_task(fake));
+    for address in [socket.into(), "vsock://3:1024".parse::<Address>().unwrap()] {
+        let shim = Shim::new(address);
+        let attach = shim.attach("a", AttachStart::default()).await.unwrap_err();
+        assert_eq!(attach.class(), Class::Unimplemented, "{attach}");
+        let exec = shim.exec("a", start(&["true"])).await.unwrap_err();
+        assert_eq!(exec.class(), Class::Unimplemented, "{exec}");
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
-//! The socket over which a runtime hands us the master of a container's terminal.
+//! The socket over which a runtime hands us the master of a terminal, as runc and its like do it;
+//! and how the runtime built in does.
 
 use std::{
-    io::{self, IoSliceMut},
+    io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::net::UnixListener,
+        fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
     time::Duration,
@@ -13,7 +14,10 @@ use std::{
 
 use rustix::{
     fs::{Mode, OFlags},
-    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    },
 };
 use tokio::time::timeout;
 
@@ -63,20 +67,43 @@ impl Drop for Console {
     }
 }
 
-/// Binds by way of the directory's descriptor where the path is too long for the system call.
+/// Binds, also where the path is too long for the system call.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    short(path, |path| UnixListener::bind(path))
+}
+
+/// Connects, also where the path is too long for the system call.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    short(path, |path| UnixStream::connect(path))
+}
+
+/// Goes by way of the directory's descriptor where a path is too long.
+fn short<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     if path.as_os_str().len() <= LONGEST {
-        return UnixListener::bind(path);
+        return act(path);
     }
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let parent = rustix::fs::open(parent, flags, Mode::empty())?;
-    UnixListener::bind(Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name))
+    act(&Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name))
 }
 
-fn receive_fd(socket: std::os::fd::BorrowedFd<'_>) -> io::Result<OwnedFd> {
+/// Sends the master, with a name, which is there only because something must be.
+pub fn send(console: &UnixStream, master: BorrowedFd<'_>) -> io::Result<()> {
+    let fds = [master];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let name = [IoSlice::new(b"/dev/pts/ptmx")];
+    sendmsg(console, &name, &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+fn receive_fd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let mut name = [0; 4096];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);

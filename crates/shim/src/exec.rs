@@ -1,5 +1,8 @@
 //! ExecSync: a command run in a container to its end, its output passed on while it runs, and its
-//! processes killed when its time is up or nobody waits for it any more.
+//! processes killed when its time is up or nobody waits for it any more. [`streamed`] is the other
+//! way to run one.
+
+pub mod streamed;
 
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -35,13 +38,39 @@ pub trait Listener: Send + Sync {
 }
 
 /// A command that runs.
-pub struct Running {
+pub struct Command {
     /// It leads a session.
-    pub pid: u32,
-    pub cgroup: Option<Cgroup>,
-    pub ended: oneshot::Receiver<Ended>,
-    pub stdout: OwnedFd,
-    pub stderr: OwnedFd,
+    pid: u32,
+    cgroup: Option<Cgroup>,
+    ended: oneshot::Receiver<Ended>,
+}
+
+impl Command {
+    pub fn new(pid: u32, cgroup: Option<Cgroup>, ended: oneshot::Receiver<Ended>) -> Self {
+        Self { pid, cgroup, ended }
+    }
+
+    /// Waits for its end. `None` if that was told already.
+    async fn ended(&mut self) -> Option<Ended> {
+        if self.ended.is_terminated() { None } else { (&mut self.ended).await.ok() }
+    }
+
+    /// Kills it, with what it has started, unless it has ended. `None` if its end was told already,
+    /// or is not seen soon.
+    pub async fn kill(&mut self) -> Option<Ended> {
+        // Only what has not been reaped may be killed by its pid; the receiver knows.
+        if self.ended.is_terminated() {
+            return None;
+        }
+        if let Ok(ended) = self.ended.try_recv() {
+            return Some(ended);
+        }
+        processes::kill_tree(self.pid);
+        if let Some(cgroup) = &self.cgroup {
+            processes::kill_session(cgroup, self.pid);
+        }
+        timeout(DEATH, &mut self.ended).await.ok()?.ok()
+    }
 }
 
 /// How long it may take, how much of its output is wanted, and what ends it early.
@@ -105,28 +134,28 @@ impl Stream {
     }
 }
 
-/// Follows the command to its end. Whatever happens, it does not run any more when this returns.
-pub async fn follow(running: Running, terms: &Terms, listener: &dyn Listener) -> Result<(), Error> {
-    let Running { pid, cgroup, mut ended, stdout, stderr } = running;
+/// Follows the command, whose output comes from these pipes, to its end. Whatever happens, it does
+/// not run any more when this returns.
+pub async fn follow(
+    mut command: Command,
+    [stdout, stderr]: [OwnedFd; 2],
+    terms: &Terms,
+    listener: &dyn Listener,
+) -> Result<(), Error> {
     let result = async {
         let stdout = Stream::new(stdout, terms.limit)?;
         let stderr = Stream::new(stderr, terms.limit)?;
-        pass_on(&mut ended, [stdout, stderr], terms, listener).await
+        pass_on(&mut command, [stdout, stderr], terms, listener).await
     };
     let result = result.await;
-    // Only what has not been reaped may be killed by its pid; the receiver knows.
-    if result.is_err() && !ended.is_terminated() && ended.try_recv().is_err() {
-        processes::kill_tree(pid);
-        if let Some(cgroup) = &cgroup {
-            processes::kill_session(cgroup, pid);
-        }
-        let _ = timeout(DEATH, ended).await;
+    if result.is_err() {
+        command.kill().await;
     }
     result
 }
 
 async fn pass_on(
-    ended: &mut oneshot::Receiver<Ended>,
+    command: &mut Command,
     [mut out, mut err]: [Stream; 2],
     terms: &Terms,
     listener: &dyn Listener,
@@ -136,7 +165,7 @@ async fn pass_on(
     while code.is_none() || out.open || err.open {
         tokio::select! {
             biased;
-            end = &mut *ended, if code.is_none() => {
+            end = command.ended(), if code.is_none() => {
                 code = Some(end.map_or(-1, |end| end.code));
                 deadline = Instant::now() + DRAIN;
             }

@@ -30,8 +30,9 @@ use rustix::{
 use sys::cgroup::Cgroup;
 
 use crate::{
-    fork, processes,
+    console, fork, processes,
     program::{self, Failure},
+    pty,
     runtime::Exec,
 };
 
@@ -106,10 +107,16 @@ fn enter(exec: &Exec<'_>, init: &OwnedFd) -> Result<Process, Failure> {
     let syscall = create_syscall();
 
     take_stdio(exec)?;
+    let console = exec.terminal.as_ref().map(|terminal| console::connect(terminal.console));
+    let console = console.transpose().map_err(Failure::on_the_way("going to send a terminal"))?;
     setsid().map_err(Failure::on_the_way("making a session"))?;
     limit(exec.cgroup, &process, syscall.as_ref())?;
     let profile = Profile::open(&process)?;
     enter_namespaces(exec.init, init)?;
+    if let (Some(console), Some(terminal)) = (console, &exec.terminal) {
+        pty::take(&console, terminal.size, process.user().uid())?;
+        program::name_terminal(&mut process);
+    }
     fork::close_on_exec();
     confine(&process, filter.as_ref(), profile, syscall.as_ref())?;
     Ok(process)

@@ -13,6 +13,9 @@ use std::{
 use oci_spec::runtime::{LinuxCapabilities, Process};
 use serde::{Deserialize, Serialize};
 
+/// What a terminal is called if nobody says otherwise, as containerd has it.
+const TERM: &str = "TERM=xterm";
+
 /// Where programs are looked for if the container has no PATH, as runc does.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -123,6 +126,15 @@ fn environment(process: &Process) -> Vec<String> {
         environment.push(format!("HOME={}", home_inside(process.user().uid())));
     }
     environment
+}
+
+/// Says to a process that has a terminal which kind it is, unless it knows.
+pub fn name_terminal(process: &mut Process) {
+    let mut environment = process.env().clone().unwrap_or_default();
+    if !environment.iter().any(|variable| variable.starts_with("TERM=")) {
+        environment.push(TERM.to_owned());
+        process.set_env(Some(environment));
+    }
 }
 
 /// What a process has that says nothing of capabilities: none, not even to be given.

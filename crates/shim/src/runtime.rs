@@ -12,6 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use oci_spec::runtime::LinuxResources;
+use shim_api::Size;
 use sys::cgroup::Cgroup;
 
 use crate::{bundle::Bundle, error::Error, source::Source, stdio::Ends};
@@ -50,8 +51,17 @@ pub struct Exec<'a> {
     pub init: u32,
     pub cgroup: Option<&'a Cgroup>,
     pub args: &'a [String],
+    /// With a terminal, they are not seen by the command.
     pub ends: Ends,
+    pub terminal: Option<Terminal<'a>>,
     pub within: Duration,
+}
+
+/// A terminal that a command shall have.
+pub struct Terminal<'a> {
+    /// Where to send it.
+    pub console: &'a Path,
+    pub size: Size,
 }
 
 /// A container to be unmade. It may never have been, or only half.

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use oci_spec::runtime::LinuxResources;
 use protobuf::{Message as _, MessageField, well_known_types::empty::Empty};
 use shim_api::{
-    Exit, OPTIONS_URL, RESOURCES_URL,
+    Exit, OPTIONS_URL, RESOURCES_URL, Size,
     client::timestamp,
     process::ProcessInfo,
     proto::task_ttrpc,
@@ -49,7 +49,8 @@ pub async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send 
     tokio::spawn(work).await.expect("no work panics, and none is aborted")
 }
 
-fn within(context: &TtrpcContext) -> Duration {
+/// How long a call may take.
+pub fn within(context: &TtrpcContext) -> Duration {
     match u64::try_from(context.timeout_nano) {
         Ok(nanos @ 1..) => {
             let asked = Duration::from_nanos(nanos);
@@ -59,9 +60,15 @@ fn within(context: &TtrpcContext) -> Duration {
     }
 }
 
-/// Commands are run by ExecSync only, which needs no further calls.
+/// Commands are run by our private service, which needs no more of this one than Kill.
 fn init_only(exec: &str) -> Result<(), Error> {
     if exec.is_empty() { Ok(()) } else { Err(Error::Unserved("a call about a command")) }
+}
+
+/// A terminal's size as the kernel can have it.
+pub fn size(width: u32, height: u32) -> Result<Size, Error> {
+    let side = |n: u32| u16::try_from(n).map_err(|e| Error::bad("the size", e.to_string()));
+    Ok(Size { width: side(width)?, height: side(height)? })
 }
 
 /// A task as the Task API has it.
@@ -105,6 +112,7 @@ fn wanted(request: CreateTaskRequest) -> Result<Wanted, Error> {
                 return Err(Error::bad("stdin", format!("{other:?} is not {:?}", stdio::HOLD)));
             }
         },
+        stdin_once: options.stdin_once,
         no_pivot: options.no_pivot,
         systemd_cgroup: options.systemd_cgroup,
     })
@@ -235,8 +243,7 @@ impl task_ttrpc::Task for Server {
     ) -> ttrpc::Result<Empty> {
         init_only(&request.exec_id)?;
         let task = self.tasks.find(&request.id)?;
-        let side = |n: u32| u16::try_from(n).map_err(|e| Error::bad("the size", e.to_string()));
-        let (width, height) = (side(request.width)?, side(request.height)?);
+        let Size { width, height } = size(request.width, request.height)?;
         let resized = task.with_terminal(|fd| crate::stdio::resize(fd, width, height));
         resized.ok_or_else(|| Error::bad("the container", "it has no terminal"))??;
         Ok(Empty::new())

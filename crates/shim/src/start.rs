@@ -27,8 +27,13 @@ use tokio::{
 use ttrpc::r#async::transport::Listener;
 
 use crate::{
-    console, error::Error, exit, fork, heap, reaper::Reaper, server::Server, settings::Settings,
-    tasks::Tasks,
+    console,
+    error::Error,
+    exit, fork, handover, heap,
+    reaper::Reaper,
+    server::Server,
+    settings::Settings,
+    tasks::{RUNTIME, Tasks},
 };
 
 /// The descriptor that the daemon gives us to listen at.
@@ -70,6 +75,7 @@ fn settle(settings: &Settings) -> Result<UnixListener, Error> {
         None => inherited()?,
     };
     rustix::process::chdir("/").map_err(Error::kernel("changing to the root"))?;
+    forget_another(&settings.dir)?;
     record_life(&settings.dir)?;
     Ok(listener)
 }
@@ -91,6 +97,15 @@ fn inherited() -> Result<UnixListener, Error> {
     }
     rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC).map_err(Error::kernel(doing))?;
     Ok(UnixListener::from(fd))
+}
+
+/// What runtimes remember of the containers of a shim that was here before us, and was killed.
+fn forget_another(dir: &Path) -> Result<(), Error> {
+    let runtime = dir.join(RUNTIME);
+    match fs::remove_dir_all(&runtime) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("removing", &runtime, e)),
+        _ => Ok(()),
+    }
 }
 
 fn record_life(dir: &Path) -> Result<(), Error> {
@@ -121,8 +136,9 @@ async fn serve(settings: &Settings, listener: UnixListener) -> Result<(), Error>
     }
     // The last answer is on its way. Whoever still waits for another gets none.
     let _ = timeout(FAREWELL, ttrpc.shutdown()).await;
+    // They are in the pod's directory, and go with that at the latest.
+    let _ = fs::remove_file(settings.dir.join(handover::SOCKET));
     if let Some(path) = &settings.socket {
-        // It is in the pod's directory, and goes with that at the latest.
         let _ = fs::remove_file(path);
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! One container: what it is made of, its state, and its end.
 
+mod attach;
+
 use std::{
     collections::HashMap,
     os::fd::OwnedFd,
@@ -18,6 +20,7 @@ use crate::{
     bundle::Bundle,
     error::Error,
     exit,
+    fan::Fan,
     log::Log,
     processes,
     reaper::Ended,
@@ -26,6 +29,8 @@ use crate::{
     state::{Event, State},
     stdio::Pumps,
 };
+
+pub use attach::Joining;
 
 /// How long output is waited for after the init has died, while a process that it left behind
 /// holds the pipe.
@@ -41,6 +46,8 @@ pub struct Task {
     pub log: Option<Arc<Log>>,
     /// Held by whoever makes, starts or unmakes it. Signals and questions need not wait for that.
     pub turn: Turn<()>,
+    /// Who listens to its stdout, or its terminal, and to its stderr.
+    pub fans: [Arc<Fan>; 2],
     life: watch::Sender<State>,
     held: Mutex<Held>,
 }
@@ -52,10 +59,17 @@ struct Held {
     cgroup: Option<Cgroup>,
     /// Until it is started: see [`crate::runtime::Made`].
     running: Option<Source>,
-    stdin: Option<OwnedFd>,
+    stdin: Option<Input>,
     terminal: Option<OwnedFd>,
     /// What ends the commands that run in it, by their names.
     execs: HashMap<String, Arc<Notify>>,
+}
+
+/// Our end of a container's stdin.
+pub struct Input {
+    pub to: OwnedFd,
+    /// It is for the first client that attaches, and ends with it.
+    pub once: bool,
 }
 
 impl Task {
@@ -66,7 +80,8 @@ impl Task {
         log: Option<Arc<Log>>,
     ) -> Self {
         let life = watch::Sender::new(State::Making);
-        Self { id, bundle, runtime, log, turn: Turn::new(()), life, held: Mutex::default() }
+        let (turn, fans, held) = (Turn::new(()), Default::default(), Mutex::default());
+        Self { id, bundle, runtime, log, turn, fans, life, held }
     }
 
     pub fn state(&self) -> State {
@@ -106,7 +121,7 @@ impl Task {
         (held.init, held.cgroup, held.running) = (Some(init), cgroup, running);
     }
 
-    pub fn keep_stdin(&self, stdin: Option<OwnedFd>) {
+    pub fn keep_stdin(&self, stdin: Option<Input>) {
         self.held().stdin = stdin;
     }
 

@@ -1,6 +1,7 @@
 //! The containers of the pod, by their ids: making them, and everything that is done to one of
 //! them from outside. How a request comes in is not known here.
 
+mod commands;
 mod making;
 
 use std::{
@@ -20,15 +21,15 @@ use tokio::time::timeout;
 use crate::{
     cgroups,
     error::Error,
-    exec::{self, Listener, Terms},
+    handover::Desk,
     heap, processes,
     reaper::Reaper,
-    runtime::{Exec, Starting, Unmaking},
+    runtime::{Starting, Unmaking},
     state::{Event, State},
-    stdio::{self, Ends},
     task::Task,
 };
 
+pub use commands::Streamed;
 pub use making::Wanted;
 
 /// How long a killed container may take to be buried: longer than its output is waited for.
@@ -37,14 +38,15 @@ const BURIAL: Duration = Duration::from_secs(5);
 /// How long the init of a container that could not be started may take to end by itself.
 const DEATH: Duration = Duration::from_secs(1);
 
-/// How long a command may take to begin.
-const BEGINNING: Duration = Duration::from_secs(30);
+/// The folder, in the shim's, of what runtimes remember.
+pub const RUNTIME: &str = "runtime";
 
 pub struct Tasks {
     /// The pod's directory.
     dir: PathBuf,
     reaper: Reaper,
     layout: Layout,
+    desk: Arc<Desk>,
     tasks: Mutex<BTreeMap<String, Arc<Task>>>,
 }
 
@@ -52,7 +54,8 @@ impl Tasks {
     /// No tasks yet.
     pub fn new(dir: PathBuf, reaper: Reaper) -> Result<Self, Error> {
         let layout = Layout::detect().map_err(Error::kernel("looking for cgroups"))?;
-        Ok(Self { dir, reaper, layout, tasks: Mutex::default() })
+        let desk = Desk::open(&dir)?;
+        Ok(Self { dir, reaper, layout, desk, tasks: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Task>>> {
@@ -123,37 +126,6 @@ impl Tasks {
                 .map_err(Error::kernel("sending a signal to the container's processes")),
             None => task.signal(signal),
         }
-    }
-
-    /// Runs a command in a running container to its end.
-    pub async fn exec(
-        &self,
-        id: &str,
-        name: String,
-        args: &[String],
-        terms: &Terms,
-        listener: &dyn Listener,
-    ) -> Result<(), Error> {
-        if args.first().is_none_or(String::is_empty) {
-            return Err(Error::bad("the command", "it is empty"));
-        }
-        let task = self.find(id)?;
-        let init = task.running()?;
-        // Before it begins, since it may be ended while it does.
-        let _enlisted = task.enlist(name, terms.kill.clone());
-        let (stdout, out) = stdio::pipe(&task.bundle)?;
-        let (stderr, err) = stdio::pipe(&task.bundle)?;
-        let ends = Ends { stdin: stdio::null()?, stdout: out, stderr: err };
-        let cgroup = task.cgroup();
-        let within = terms.left(BEGINNING);
-        let exec =
-            Exec { id, bundle: &task.bundle, init, cgroup: cgroup.as_ref(), args, ends, within };
-        let birth = self.reaper.expect();
-        let pid = task.runtime.exec(exec).await?;
-        let ended = self.reaper.watch(pid);
-        drop(birth);
-        let running = exec::Running { pid, cgroup, ended, stdout, stderr };
-        exec::follow(running, terms, listener).await
     }
 
     /// Sets a container's limits: all of them, or none.

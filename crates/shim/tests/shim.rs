@@ -187,7 +187,7 @@ async fn a_process_that_holds_the_log_delays_the_end_by_two_seconds_only() {
     until("the sleeper is there", || pid().ends_with('\n'));
     let refuge = pod.cgroup("refuge");
     refuge.make().unwrap();
-    refuge.join(pid().trim().parse().unwrap()).unwrap();
+    pod.put(pid().trim(), "refuge");
     let began = std::time::Instant::now();
     assert_eq!(pod.wait("a").await.code, 0);
     let took = began.elapsed();

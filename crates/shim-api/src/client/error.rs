@@ -33,6 +33,17 @@ pub enum Error {
     /// The request cannot be put into a message.
     #[error("{what} cannot be told to a shim: {why}")]
     Untellable { what: &'static str, why: &'static str },
+    /// Descriptors do not go out of a machine.
+    #[error("the shim at {address} is in another machine, which cannot hand over streams")]
+    Elsewhere { address: Address },
+    /// What the shim holds out could not be taken, or what was taken is of no use.
+    #[error("{doing} of the shim at {address}")]
+    Streams {
+        doing: &'static str,
+        address: Address,
+        #[source]
+        source: io::Error,
+    },
     /// The shim's answer makes no sense.
     #[error("the shim's answer to {call} makes no sense: {why}")]
     Nonsense { call: &'static str, why: String },
@@ -42,10 +53,13 @@ impl Error {
     /// What the caller can do about it.
     pub fn class(&self) -> Class {
         match self {
-            Self::Unreachable { .. } | Self::Broken { .. } => Class::Unavailable,
+            Self::Unreachable { .. } | Self::Broken { .. } | Self::Streams { .. } => {
+                Class::Unavailable
+            }
             Self::Late { .. } => Class::DeadlineExceeded,
             Self::Refused { class, .. } => *class,
             Self::Untellable { .. } => Class::InvalidArgument,
+            Self::Elsewhere { .. } => Class::Unimplemented,
             Self::Nonsense { .. } => Class::Internal,
         }
     }
@@ -53,7 +67,11 @@ impl Error {
     /// The shim's own refusal, if `error` is one.
     pub(super) fn refusal(error: &ttrpc::Error) -> Option<Self> {
         let ttrpc::Error::RpcStatus(status) = error else { return None };
-        let class = code::to_class(status.code());
+        // What ttrpc's Rust servers say of a whole service that they do not have.
+        let class = match status.message().ends_with(" service does not exist") {
+            true => Class::Unimplemented,
+            false => code::to_class(status.code()),
+        };
         Some(Self::Refused { class, message: status.message().to_owned() })
     }
 }

@@ -10,15 +10,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::{BoxBuilder, LinuxResources, Spec};
 use serde::Deserialize;
 use sys::cgroup::Cgroup;
 use tokio::time::timeout;
 
-use super::{Exec, Made, Making, Runtime, Scratch, Starting, Unmaking};
+use super::{Exec, Made, Making, Runtime, Scratch, Starting, Terminal, Unmaking};
 use crate::{
     error::Error,
-    fork, processes,
+    fork, processes, program,
     reaper::{Ended, Reaper},
     stdio::Ends,
 };
@@ -139,12 +139,16 @@ impl Runtime for Binary {
     async fn exec(&self, exec: Exec<'_>) -> Result<u32, Error> {
         let doing = "running the command in the container";
         let process = self.scratch(exec.id, "process.json")?;
-        write_process(&process.0, &exec.bundle.config(), exec.args)?;
+        write_process(&process.0, &exec)?;
         let pid_file = self.scratch(exec.id, "pid")?;
         let _birth = self.reaper.expect();
         self.run(doing, exec.id, exec.within, exec.ends, |command| {
             command.arg("exec").arg("--detach").arg("--process").arg(&process.0);
-            command.arg("--pid-file").arg(&pid_file.0).arg(exec.id);
+            command.arg("--pid-file").arg(&pid_file.0);
+            if let Some(terminal) = &exec.terminal {
+                command.arg("--console-socket").arg(terminal.console);
+            }
+            command.arg(exec.id);
         })
         .await?;
         read_pid(&pid_file.0)
@@ -183,11 +187,17 @@ fn read_pid(path: &Path) -> Result<u32, Error> {
     text.trim().parse().map_err(|_| Error::Runtime { doing, words: format!("{text:?} is no pid") })
 }
 
-/// The container's own process, with other arguments.
-fn write_process(path: &Path, config: &Path, args: &[String]) -> Result<(), Error> {
-    let spec = Spec::load(config).map_err(|e| Error::bad("config.json", e.to_string()))?;
+/// The container's own process, with other arguments, and with a terminal or without.
+fn write_process(path: &Path, exec: &Exec<'_>) -> Result<(), Error> {
+    let spec =
+        Spec::load(exec.bundle.config()).map_err(|e| Error::bad("config.json", e.to_string()))?;
     let mut process = spec.process().clone().unwrap_or_default();
-    process.set_args(Some(args.to_vec())).set_terminal(None);
+    process.set_args(Some(exec.args.to_vec())).set_terminal(None).set_console_size(None);
+    if let Some(Terminal { size, .. }) = exec.terminal {
+        let size = BoxBuilder::default().width(size.width).height(size.height).build();
+        process.set_terminal(Some(true)).set_console_size(size.ok());
+        program::name_terminal(&mut process);
+    }
     let text =
         serde_json::to_vec(&process).map_err(|e| Error::bad("the process", e.to_string()))?;
     fs::write(path, text).map_err(|e| Error::io("writing the process", path, e))

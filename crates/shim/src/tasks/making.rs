@@ -21,7 +21,7 @@ use crate::{
     runtime::{Made, Making, Runtime, binary::Binary, builtin::Builtin},
     state::Event,
     stdio::{self, Ends, Pumps},
-    task::Task,
+    task::{Input, Task},
 };
 
 /// The longest id, in bytes: it is the name of files and directories of ours, with something
@@ -38,6 +38,8 @@ pub struct Wanted {
     pub terminal: bool,
     /// Keep stdin open for a later attach.
     pub stdin: bool,
+    /// The first client that attaches to it ends it.
+    pub stdin_once: bool,
     pub no_pivot: bool,
     pub systemd_cgroup: bool,
 }
@@ -63,7 +65,7 @@ impl Wanted {
 /// What a container's stdio is on our side, before there is a container.
 struct Ours {
     pumps: Pumps,
-    stdin: Option<OwnedFd>,
+    stdin: Option<Input>,
     console: Option<Console>,
 }
 
@@ -106,10 +108,10 @@ impl Tasks {
     fn runtime(&self, wanted: &Wanted) -> Arc<dyn Runtime> {
         let (systemd, reaper) = (wanted.systemd_cgroup, self.reaper.clone());
         match &wanted.runtime {
-            None => Arc::new(Builtin::new(self.dir.join("runtime"), systemd, reaper)),
+            None => Arc::new(Builtin::new(self.dir.join(super::RUNTIME), systemd, reaper)),
             Some(program) => {
                 let name = program.file_name().unwrap_or(program.as_os_str());
-                let root = self.dir.join("runtime").join(name);
+                let root = self.dir.join(super::RUNTIME).join(name);
                 Arc::new(Binary::new(program.clone(), root, systemd, reaper))
             }
         }
@@ -139,7 +141,7 @@ impl Tasks {
             task.keep(init, cgroups::of(&self.layout, pid), running);
             if let Some(console) = ours.console.take() {
                 let terminal = console.receive(within).await?;
-                self.attach_terminal(task, terminal, &mut ours.pumps)?;
+                keep_terminal(task, terminal, wanted, &mut ours)?;
             }
             Ok(())
         };
@@ -164,39 +166,43 @@ impl Tasks {
             ours.console = Some(Console::listen(self.console_path())?);
             return Ok((ends, ours));
         }
-        if let Some(log) = &task.log {
-            for (end, stream) in
-                [(&mut ends.stdout, Stream::Stdout), (&mut ends.stderr, Stream::Stderr)]
-            {
-                let (from, to) = stdio::pipe(&task.bundle)?;
-                ours.pumps.start(from, stream, Some(log.clone()))?;
-                *end = to;
-            }
+        let [stdout, stderr] = task.fans.clone();
+        for (end, stream, fan) in
+            [(&mut ends.stdout, Stream::Stdout, stdout), (&mut ends.stderr, Stream::Stderr, stderr)]
+        {
+            let (from, to) = stdio::pipe(&task.bundle)?;
+            ours.pumps.start(from, stream, task.log.clone(), fan)?;
+            *end = to;
         }
         if wanted.stdin {
             let (from, to) = stdio::pipe(&task.bundle)?;
-            (ends.stdin, ours.stdin) = (from, Some(to));
+            ends.stdin = from;
+            ours.stdin = Some(Input { to, once: wanted.stdin_once });
         }
         Ok((ends, ours))
     }
 
     /// Short, since a runtime may have to fit it into a socket's address.
-    fn console_path(&self) -> PathBuf {
+    pub(super) fn console_path(&self) -> PathBuf {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         self.dir.join(format!("tty-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
     }
+}
 
-    /// What comes from the terminal is the container's stdout. What is typed goes the same way in.
-    fn attach_terminal(
-        &self,
-        task: &Task,
-        terminal: OwnedFd,
-        pumps: &mut Pumps,
-    ) -> Result<(), Error> {
-        let doing = "keeping the terminal";
-        let from = terminal.try_clone().map_err(Error::kernel(doing))?;
-        pumps.start(from, Stream::Stdout, task.log.clone())?;
-        task.keep_terminal(terminal);
-        Ok(())
+/// What comes from the terminal is the container's stdout. What is typed goes the same way in, and
+/// has no end but the terminal's.
+fn keep_terminal(
+    task: &Task,
+    terminal: OwnedFd,
+    wanted: &Wanted,
+    ours: &mut Ours,
+) -> Result<(), Error> {
+    let another = || terminal.try_clone().map_err(Error::kernel("keeping the terminal"));
+    let [stdout, _] = &task.fans;
+    ours.pumps.start(another()?, Stream::Stdout, task.log.clone(), stdout.clone())?;
+    if wanted.stdin {
+        ours.stdin = Some(Input { to: another()?, once: false });
     }
+    task.keep_terminal(terminal);
+    Ok(())
 }

@@ -6,6 +6,7 @@
 
 use std::{
     fs,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -13,15 +14,16 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use shim::source::Source;
 use shim_api::{CreateTask, ExecOutput, ExecSync, Exit, Shim};
 use sys::cgroup::{Cgroup, Layout};
 
 pub const SOON: Duration = Duration::from_secs(30);
 pub const RUNC: &str = "/usr/sbin/runc";
 const BUSYBOX: &str = "/bin/busybox";
-const TOOLS: [&str; 22] = [
+const TOOLS: [&str; 23] = [
     "sh", "echo", "cat", "sleep", "true", "head", "tr", "dd", "ls", "mkdir", "grep", "tty", "stty",
-    "id", "seq", "touch", "env", "pwd", "kill", "printf", "wc", "readlink",
+    "id", "seq", "touch", "env", "pwd", "kill", "printf", "wc", "readlink", "mkfifo",
 ];
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -113,6 +115,22 @@ impl Pod {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// A connection of one's own, for what the client does not do.
+    pub async fn line(&self) -> ttrpc::r#async::Client {
+        let stream = tokio::net::UnixStream::connect(self.dir.join("shim.sock")).await.unwrap();
+        ttrpc::r#async::Client::new(ttrpc::r#async::transport::Socket::new(stream))
+    }
+
+    /// Where descriptors are handed over.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("streams.sock")
+    }
+
+    /// The pid of a container's init.
+    pub async fn init(&self, id: &str) -> u32 {
+        self.shim.state(id, SOON).await.unwrap().pid
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
@@ -120,6 +138,16 @@ impl Pod {
     pub fn cgroup(&self, id: &str) -> Cgroup {
         let path = format!("{}/{id}", self.cgroup);
         Cgroup::new(&Layout::detect().unwrap(), Path::new(&path)).unwrap()
+    }
+
+    /// Moves a process into a cgroup of the pod's, in each hierarchy that has it.
+    pub fn put(&self, pid: &str, group: &str) {
+        let root = Path::new("/sys/fs/cgroup");
+        let mounts = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+        let inside = format!("{}/{group}/cgroup.procs", &self.cgroup[1..]);
+        let files = mounts.chain([root.to_owned()]).map(|mount| mount.join(&inside));
+        let moved = files.filter(|file| file.exists()).map(|file| fs::write(file, pid).unwrap());
+        assert!(moved.count() > 0);
     }
 
     /// Every child of the shim, dead or alive: `pid state name`.
@@ -245,6 +273,61 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not in time: {what}");
         let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
         rustix::event::poll(&mut [], Some(&pause)).unwrap();
+    }
+}
+
+/// The same, but lets other tasks run meanwhile.
+pub async fn eventually(what: &str, so: impl Fn() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !so() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// All that can be read.
+pub async fn whole(from: OwnedFd) -> Vec<u8> {
+    hear_all(&Source::new(from).unwrap()).await
+}
+
+/// All that can still be read.
+pub async fn hear_all(from: &Source) -> Vec<u8> {
+    let (mut all, mut piece) = (Vec::new(), vec![0; 64 * 1024]);
+    let read = async {
+        while let n @ 1.. = from.read(&mut piece).await.unwrap() {
+            all.extend_from_slice(&piece[..n]);
+        }
+    };
+    tokio::time::timeout(SOON, read).await.expect("it ends");
+    all
+}
+
+/// So many bytes.
+pub async fn hear(from: &Source, length: usize) -> String {
+    let mut heard = vec![0; length];
+    let mut filled = 0;
+    let read = async {
+        while filled < length {
+            let n = from.read(&mut heard[filled..]).await.unwrap();
+            assert!(n > 0, "it ends early");
+            filled += n;
+        }
+    };
+    let late = tokio::time::timeout(SOON, read).await.is_err();
+    assert!(!late, "heard only {:?}", String::from_utf8_lossy(&heard));
+    String::from_utf8(heard).unwrap()
+}
+
+/// Writes all of it, and closes.
+pub async fn write_all(to: OwnedFd, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match rustix::io::write(&to, bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(rustix::io::Errno::AGAIN) => {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            Err(e) => panic!("{e}"),
+        }
     }
 }
 
