@@ -125,6 +125,15 @@ impl Daemon {
         fs::write(self.place.config(), self.toml()).expect("a test can write its files");
     }
 
+    /// Changes how it is to be, for the next start.
+    ///
+    /// # Panics
+    /// The file cannot be written.
+    pub fn reconfigure(&mut self, change: impl FnOnce(Options) -> Options) {
+        self.options = change(self.options.clone());
+        fs::write(self.place.config(), self.toml()).expect("a test can write its files");
+    }
+
     /// Starts the daemon by a command that runs what is appended to it.
     ///
     /// # Panics
@@ -374,7 +383,7 @@ fn settings(place: &Place) -> BTreeMap<String, String> {
 
 /// A program of podbay: in the folder that `PODBAY_BIN_DIR` names, or where cargo has put it, which
 /// is the folder above that of the test.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let folder = std::env::var_os("PODBAY_BIN_DIR").map(PathBuf::from);
     let folder = folder.unwrap_or_else(|| {
         let test = std::env::current_exe().expect("a test knows where it is");
@@ -383,7 +392,7 @@ fn program(name: &str) -> PathBuf {
     let program = folder.join(name);
     assert!(
         program.is_file(),
-        "{} is not built; run: cargo build -p daemon --features faults && cargo build -p shim",
+        "{} is not built; run: cargo build -p daemon --features faults && cargo build -p shim -p sandboxer",
         program.display()
     );
     program

@@ -203,7 +203,9 @@ fn rules(place: &Place) -> BTreeSet<String> {
 /// what is locked.
 fn files(place: &Place) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
-    for dir in [place.root(), place.state(), place.cni_cache(), place.ipam()] {
+    let sandboxer = ["root", "state"].map(|name| place.sandboxer().join(name));
+    let daemon = [place.root(), place.state(), place.cni_cache(), place.ipam()];
+    for dir in daemon.into_iter().chain(sandboxer) {
         collect(&dir, &mut all);
     }
     all.retain(|path| {

@@ -24,6 +24,7 @@ mod plugin;
 mod process;
 mod proxy;
 mod registry;
+mod sandboxer;
 mod wait;
 
 pub use ask::{IMAGE, container, host_network, mount, security, sharing, shell, sleeps};
@@ -37,6 +38,7 @@ pub use plugin::{Plugin, real_cni};
 pub use process::{Process, all as processes};
 pub use proxy::Proxy;
 pub use registry::{Registry, USER, lead};
+pub use sandboxer::Sandboxer;
 pub use wait::{eventually, eventually_within, is_true};
 
 use std::{io::Write, net::TcpListener, path::Path, process::Command};

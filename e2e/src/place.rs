@@ -85,6 +85,11 @@ impl Place {
         self.base.join("ipam")
     }
 
+    /// The folder of the sandboxer: its socket, `state` and `root`.
+    pub fn sandboxer(&self) -> PathBuf {
+        self.base.join("sandboxer")
+    }
+
     pub fn certs_d(&self) -> PathBuf {
         self.base.join("certs.d")
     }

@@ -9,7 +9,9 @@ mod suggest;
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -46,9 +48,12 @@ pub struct Config {
     pub shim_deadline: Period,
     pub shim_grouping: Grouping,
     pub handlers: BTreeMap<String, Handler>,
+    #[serde(default)]
+    pub sandboxers: BTreeMap<String, Sandboxer>,
     pub cgroups: Cgroups,
     pub network: Network,
     pub images: Images,
+    pub streaming: Streaming,
 }
 
 /// What a CRI runtime handler stands for.
@@ -59,6 +64,9 @@ pub struct Handler {
     pub controller: Controller,
     #[serde(default)]
     pub runtime: String,
+    /// The key of one of [`Config::sandboxers`], for that controller alone.
+    #[serde(default)]
+    pub sandboxer: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -67,6 +75,54 @@ pub enum Controller {
     Pause,
     #[default]
     Namespaces,
+    Sandboxer,
+}
+
+/// Another process that keeps sandboxes.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sandboxer {
+    /// A unix socket, with or without `unix://`.
+    pub address: String,
+    /// What it is called in the calls to it; empty for the key of its table.
+    #[serde(default)]
+    pub name: String,
+    #[serde(default = "Sandboxer::deadline")]
+    pub deadline: Period,
+    #[serde(default = "Sandboxer::start_deadline")]
+    pub start_deadline: Period,
+    #[serde(default = "Sandboxer::grace")]
+    pub grace: Period,
+    #[serde(default)]
+    pub prepare: Prepare,
+}
+
+impl Sandboxer {
+    fn deadline() -> Period {
+        Period(Duration::from_secs(10))
+    }
+
+    fn start_deadline() -> Period {
+        Period(Duration::from_secs(60))
+    }
+
+    fn grace() -> Period {
+        Period(Duration::from_secs(300))
+    }
+
+    /// The path of its socket.
+    pub fn socket(&self) -> &Path {
+        Path::new(self.address.strip_prefix("unix://").unwrap_or(&self.address))
+    }
+}
+
+/// What a sandboxer is told of containers before they are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Prepare {
+    #[default]
+    None,
+    ExtensionsTasks,
 }
 
 /// How many pods a shim serves.
@@ -126,6 +182,13 @@ pub struct Images {
     pub progress_deadline: Period,
 }
 
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Streaming {
+    pub address: SocketAddr,
+    pub idle: Period,
+}
+
 impl Default for Config {
     fn default() -> Self {
         parse("", "the defaults").expect("default.toml is a good configuration, as a test shows")
@@ -171,9 +234,11 @@ struct Partial {
     shim_deadline: Option<Period>,
     shim_grouping: Option<Grouping>,
     handlers: Option<BTreeMap<String, Handler>>,
+    sandboxers: Option<BTreeMap<String, Sandboxer>>,
     cgroups: Option<PartialCgroups>,
     network: Option<PartialNetwork>,
     images: Option<PartialImages>,
+    streaming: Option<PartialStreaming>,
 }
 
 #[derive(Deserialize)]
@@ -214,6 +279,14 @@ struct PartialImages {
     progress_deadline: Option<Period>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "read for its errors alone")]
+struct PartialStreaming {
+    address: Option<SocketAddr>,
+    idle: Option<Period>,
+}
+
 /// Lays `given` over `whole`, table by table; `handlers` is replaced whole, since a handler that the
 /// file does not name is one that its author does not want.
 fn overlay(whole: &mut toml::Table, given: toml::Table) {
@@ -244,6 +317,15 @@ fn check(config: &Config) -> Result<(), String> {
             suggest::nearest(wanted, &names)
         ));
     }
+    config.handlers.iter().try_for_each(|(name, handler)| check_handler(config, name, handler))?;
+    for (name, sandboxer) in &config.sandboxers {
+        if !sandboxer.socket().is_absolute() {
+            let address = &sandboxer.address;
+            return Err(format!(
+                "`sandboxers.{name}.address` must be the absolute path of a socket, not {address:?}"
+            ));
+        }
+    }
     let parent = &config.cgroups.parent;
     if parent.is_empty() || parent.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return Err(format!(
@@ -251,6 +333,27 @@ fn check(config: &Config) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+fn check_handler(config: &Config, name: &str, handler: &Handler) -> Result<(), String> {
+    let wanted = &handler.sandboxer;
+    if handler.controller != Controller::Sandboxer {
+        let given = !wanted.is_empty();
+        let why = || {
+            format!(
+                "`handlers.{name}.sandboxer` has no meaning without `controller = \"sandboxer\"`"
+            )
+        };
+        return if given { Err(why()) } else { Ok(()) };
+    }
+    if config.sandboxers.contains_key(wanted) {
+        return Ok(());
+    }
+    let names: Vec<_> = config.sandboxers.keys().map(String::as_str).collect();
+    let nearest = suggest::nearest(wanted, &names);
+    Err(format!(
+        "`handlers.{name}.sandboxer` is {wanted:?}, which [sandboxers] does not define{nearest}"
+    ))
 }
 
 #[cfg(test)]
@@ -276,6 +379,16 @@ mod tests {
     }
 
     #[test]
+    fn a_sandboxer_needs_no_more_than_an_address() {
+        let text = "default_handler = \"vm\"\n[sandboxers.vm]\naddress = \"unix:///run/vm.sock\"\n\
+                    [handlers.vm]\ncontroller = \"sandboxer\"\nsandboxer = \"vm\"";
+        let config = parse(text, "x").unwrap();
+        let vm = &config.sandboxers["vm"];
+        assert_eq!((vm.socket(), vm.prepare), (Path::new("/run/vm.sock"), Prepare::None));
+        assert_eq!(config.handlers["vm"].controller, Controller::Sandboxer);
+    }
+
+    #[test]
     fn handlers_that_the_file_does_not_name_are_gone() {
         let config = parse("default_handler = \"crun\"\n[handlers.crun]\nruntime = \"crun\"", "x");
         assert_eq!(config.unwrap().handlers.len(), 1);
@@ -296,6 +409,12 @@ mod tests {
             ("default_handler = \"rnc\"", "did you mean `runc`?"),
             ("[cgroups]\nparent = \"../x\"", "cgroups.parent"),
             ("[network]\ndeadline = \"soon\"", "soon"),
+            ("[sandboxers.vm]\naddress = \"vm.sock\"", "`sandboxers.vm.address` must be"),
+            (
+                "[sandboxers.vm]\naddress = \"/s\"\n[handlers.podbay]\ncontroller = \"sandboxer\"\nsandboxer = \"vn\"",
+                "did you mean `vm`?",
+            ),
+            ("[handlers.podbay]\nsandboxer = \"vm\"", "has no meaning"),
             ("[network]\nfallback = \"magic\"", "magic"),
             ("socket = 7", "line 1"),
         ] {

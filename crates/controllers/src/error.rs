@@ -26,6 +26,14 @@ pub enum Error {
     BadProfile(#[source] oci::BadProfile),
     #[error(transparent)]
     Shim(#[from] shim_api::Error),
+    /// What a sandboxer of this name did with a call.
+    #[error("sandboxer {sandboxer:?}: {call}")]
+    Sandboxer {
+        sandboxer: String,
+        call: &'static str,
+        #[source]
+        fault: Box<crate::sandboxer::Fault>,
+    },
 }
 
 impl Error {
@@ -41,6 +49,7 @@ impl Error {
             Self::WillNotDie(_) => Class::DeadlineExceeded,
             Self::Config(rejected) => rejected.class(),
             Self::Shim(error) => error.class(),
+            Self::Sandboxer { fault, .. } => fault.class(),
         }
     }
 }

@@ -7,7 +7,10 @@
 
 mod error;
 mod namespaces;
+mod node;
 mod pause;
+mod programs;
+pub mod sandboxer;
 mod shims;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -18,7 +21,10 @@ use serde::{Deserialize, Serialize};
 
 pub use error::Error;
 pub use namespaces::PinnedNamespaces;
+pub use node::{boot, node};
 pub use pause::Pause;
+pub use programs::{own_program, pause_rootfs};
+pub use sandboxer::{Prepare, Sandboxer, SandboxerConfig};
 pub use shims::{Grouping, Shims};
 
 /// Makes and keeps sandboxes.
@@ -84,7 +90,7 @@ pub trait Controller: Send + Sync {
 }
 
 /// Where a sandbox is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     pub id: PodId,
     /// The pod's folder for this boot; it exists.
@@ -94,7 +100,7 @@ pub struct Place {
 }
 
 /// What a sandbox is to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sandbox {
     pub place: Place,
     pub name: String,

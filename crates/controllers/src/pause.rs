@@ -52,7 +52,14 @@ impl Pause {
             runtime: sandbox.runtime.clone(),
             ..CreateTask::default()
         };
-        shim.create(task, self.within).await?;
+        match shim.create(task.clone(), self.within).await {
+            // It did not start. If it will not again, that says why.
+            Err(shim_api::Error::Unreachable { .. }) => {
+                self.shims.supervise(&sandbox.place).await?;
+                shim.create(task, self.within).await?;
+            }
+            created => drop(created?),
+        }
         Ok(())
     }
 
@@ -157,6 +164,9 @@ impl Controller for Pause {
         let shim = self.shims.of(&place.id);
         let state = match shim.state(place.id.as_str(), self.within).await {
             Err(error) if error.class() == Class::NotFound => return Ok(Status::Gone),
+            Err(error) if error.class() == Class::Unavailable && !self.shims.is_kept(&place.id) => {
+                return Ok(Status::Gone);
+            }
             state => state?,
         };
         Ok(match (state.status, state.exit) {
@@ -168,7 +178,13 @@ impl Controller for Pause {
 
     async fn shutdown(&self, place: &Place) -> Result<(), Error> {
         let shim = self.shims.of(&place.id);
-        tell(shim.delete(place.id.as_str(), self.within).await.map(drop))?;
+        match shim.delete(place.id.as_str(), self.within).await.map(drop) {
+            // One that hangs is killed, and what it held with it.
+            Err(error) if error.class() == Class::DeadlineExceeded => {
+                tracing::warn!(pod = %place.id, %error, "its shim hangs");
+            }
+            deleted => drop(tell(deleted)?),
+        }
         self.shims.end(place).await?;
         self.sweep(cgroup(place))
     }

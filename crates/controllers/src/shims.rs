@@ -6,10 +6,11 @@ use std::{
     fs,
     io::ErrorKind,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::{
             fs::{OpenOptionsExt, PermissionsExt},
             net::UnixListener,
+            process::CommandExt,
         },
     },
     path::{Path, PathBuf},
@@ -22,6 +23,7 @@ use command_fds::{CommandFdExt, FdMapping};
 use names::PodId;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use shim_api::{Life, Shim};
+use tokio::task::JoinHandle;
 
 use crate::{Error, Place, error::Context};
 
@@ -49,12 +51,63 @@ pub enum Grouping {
 /// Starts, finds and ends shims.
 #[derive(Clone)]
 pub struct Shims {
-    program: PathBuf,
+    program: Arc<Program>,
     sockets: PathBuf,
     grouping: Grouping,
     known: Arc<Mutex<HashMap<String, Shim>>>,
+    /// Those whose program is being started.
+    starting: Arc<Mutex<HashMap<String, JoinHandle<()>>>>,
     /// Held while the shim of the node is looked for, started, or ended.
     node: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What is executed as a shim.
+enum Program {
+    /// On a mount of its own that is read-only: what a container gets of it cannot be written to
+    /// (CVE-2019-5736). A shim that finds itself elsewhere executes itself again from such a mount.
+    Sealed {
+        path: PathBuf,
+        program: OwnedFd,
+    },
+    Path(PathBuf),
+}
+
+impl Program {
+    fn new(path: PathBuf) -> Self {
+        match seal(&path) {
+            Ok(program) => Self::Sealed { path, program },
+            Err(error) => {
+                tracing::debug!(program = %path.display(), %error, "the shim must seal itself");
+                Self::Path(path)
+            }
+        }
+    }
+
+    /// What its users call it.
+    fn path(&self) -> &Path {
+        match self {
+            Self::Sealed { path, .. } | Self::Path(path) => path,
+        }
+    }
+
+    fn command(&self) -> Command {
+        match self {
+            Self::Sealed { path, program } => {
+                let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+                command.arg0(path);
+                command
+            }
+            Self::Path(path) => Command::new(path),
+        }
+    }
+}
+
+fn seal(path: &Path) -> std::io::Result<OwnedFd> {
+    let program = sys::mount::bind(fs::File::open(path)?, false)?;
+    let sealed = sys::mount::Attributes { read_only: true, ..Default::default() };
+    program.set(sealed, false)?;
+    // Beyond the descriptors that a shim is started with, which take these numbers before it is.
+    Ok(rustix::io::fcntl_dupfd_cloexec(program.as_fd(), 2 * LISTENER)?)
 }
 
 /// A shim, by what it is called in its own command line, and its folder.
@@ -66,7 +119,15 @@ struct Home {
 impl Shims {
     /// `program` is the shim's; sockets are made in the folder `sockets`, which must exist.
     pub fn new(program: PathBuf, sockets: PathBuf, grouping: Grouping) -> Self {
-        Self { program, sockets, grouping, known: Arc::default(), node: Arc::default() }
+        let program = Arc::new(Program::new(program));
+        Self {
+            program,
+            sockets,
+            grouping,
+            known: Arc::default(),
+            starting: Arc::default(),
+            node: Arc::default(),
+        }
     }
 
     /// The pod's shim, whether it lives or not.
@@ -74,6 +135,11 @@ impl Shims {
         let name = self.name(pod);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.entry(name.to_owned()).or_insert_with(|| Shim::new(self.socket(name))).clone()
+    }
+
+    /// Whether the pod's shim was started and not ended. It may have been killed.
+    pub(crate) fn is_kept(&self, pod: &PodId) -> bool {
+        self.socket(self.name(pod)).exists()
     }
 
     fn name<'a>(&self, pod: &'a PodId) -> &'a str {
@@ -98,32 +164,57 @@ impl Shims {
     }
 
     /// Starts the pod's shim, if the node's does not serve it already. Its socket listens when this
-    /// returns.
+    /// returns; whoever calls may have to wait until the program is there. If it does not start, that
+    /// is logged, nobody listens any more, and [`Shims::supervise`] will say why.
     pub async fn spawn(&self, place: &Place) -> Result<Shim, Error> {
         match self.grouping {
-            Grouping::Pod => self.start(&self.home(place))?,
+            Grouping::Pod => self.start_beside(self.home(place))?,
             Grouping::Node => self.supervise(place).await?,
         }
         Ok(self.of(&place.id))
+    }
+
+    fn start_beside(&self, home: Home) -> Result<(), Error> {
+        let socket = self.listen(&home.name)?;
+        let (this, name) = (self.clone(), home.name.clone());
+        let start = move || {
+            if let Err(error) = this.start(&home, socket) {
+                let error = names::chain(&error);
+                tracing::error!(shim = home.name, error, "the shim cannot be started");
+            }
+        };
+        let start = tokio::task::spawn_blocking(start);
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner).insert(name, start);
+        Ok(())
+    }
+
+    /// Waits until a shim that is being started has been.
+    async fn started(&self, home: &Home) {
+        let start = self.starting.lock().unwrap_or_else(PoisonError::into_inner).remove(&home.name);
+        if let Some(start) = start {
+            // What went wrong was told when it did.
+            let _ = start.await;
+        }
     }
 
     /// Starts the pod's shim if it does not live.
     pub async fn supervise(&self, place: &Place) -> Result<(), Error> {
         let home = self.home(place);
         let _turn = self.node.lock().await;
+        self.started(&home).await;
         if find(&home).is_empty() {
             fs::create_dir_all(&home.dir).on("making the folder", &home.dir)?;
             remove(&home.dir.join(Life::FILE))?;
-            self.start(&home)?;
+            let socket = self.listen(&home.name)?;
+            self.start(&home, socket)?;
         }
         Ok(())
     }
 
-    fn start(&self, home: &Home) -> Result<(), Error> {
-        let socket = self.listen(&home.name)?;
+    fn start(&self, home: &Home, socket: OwnedFd) -> Result<(), Error> {
         let log_path = home.dir.join("shim.log");
         let log = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&log_path);
-        let mut command = Command::new(&self.program);
+        let mut command = self.program.command();
         command
             .args(["--pod", &home.name, "--dir"])
             .arg(&home.dir)
@@ -136,7 +227,7 @@ impl Shims {
         let mapping = FdMapping { parent_fd: socket, child_fd: LISTENER };
         command.fd_mappings(vec![mapping]).expect("one mapping collides with nothing");
         let child = tokio::process::Command::from(command).spawn();
-        let mut child = child.on("starting the shim", &self.program)?;
+        let mut child = child.on("starting the shim", self.program.path())?;
         // It is ours to bury for as long as we live; its end is told by its socket.
         tokio::spawn(async move { child.wait().await });
         Ok(())
@@ -162,6 +253,7 @@ impl Shims {
     }
 
     async fn end_one(&self, home: &Home) -> Result<(), Error> {
+        self.started(home).await;
         let shim = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.remove(&home.name).unwrap_or_else(|| Shim::new(self.socket(&home.name)))

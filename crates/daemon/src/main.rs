@@ -3,7 +3,6 @@
 
 mod build;
 mod find;
-mod node;
 mod serve;
 
 use std::{path::PathBuf, process::ExitCode};

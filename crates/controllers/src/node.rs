@@ -4,7 +4,8 @@ use std::fs;
 
 use sys::cgroup::Layout;
 
-pub(crate) fn node(layout: &Layout) -> oci::Node {
+/// What it can give now.
+pub fn node(layout: &Layout) -> oci::Node {
     oci::Node {
         architecture: oci::Architecture::native(),
         cgroup_v2: layout.is_v2(),
@@ -21,7 +22,8 @@ pub(crate) fn node(layout: &Layout) -> oci::Node {
     }
 }
 
-pub(crate) fn boot() -> String {
+/// The id of this boot.
+pub fn boot() -> String {
     read("/proc/sys/kernel/random/boot_id")
 }
 
