@@ -6,10 +6,13 @@ use std::collections::BTreeMap;
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// A room, and the rooms that it may know.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 24] = [
     ("names", &[]),
     ("config", &[]),
     ("cri-proto", &[]),
+    ("sandbox-api", &[]),
+    ("spdy", &[]),
+    ("streaming", &["names", "spdy"]),
     ("sys", &[]),
     ("oci", &["names"]),
     ("store", &["names"]),
@@ -19,12 +22,29 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("network", &["names", "sys"]),
     ("shim-api", &["names"]),
     ("shim", &["names", "oci", "shim-api", "sys"]),
-    ("controllers", &["names", "oci", "shim-api", "sys"]),
+    ("controllers", &["cri-proto", "names", "oci", "sandbox-api", "shim-api", "sys"]),
+    (
+        "sandboxer",
+        &["config", "controllers", "cri-proto", "names", "sandbox-api", "shim-api", "store", "sys"],
+    ),
     (
         "pods",
         &["cni", "controllers", "images", "names", "network", "oci", "shim-api", "store", "sys"],
     ),
-    ("cri", &["cri-proto", "images", "names", "pods", "registry", "shim-api", "store"]),
+    (
+        "cri",
+        &[
+            "cri-proto",
+            "images",
+            "names",
+            "pods",
+            "registry",
+            "shim-api",
+            "store",
+            "streaming",
+            "sys",
+        ],
+    ),
     (
         "daemon",
         &[
@@ -40,6 +60,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "pods",
             "registry",
             "store",
+            "streaming",
             "sys",
         ],
     ),

@@ -132,6 +132,12 @@ fn e2e() -> Result<(), String> {
 
 fn conformance() -> Result<(), String> {
     run("conformance/setup", &[])?;
-    run("cargo", &["build", "--quiet", "--package", "daemon", "--package", "shim"])?;
-    run("env", &["PODBAY_PROFILE=debug", "conformance/against-podbay"])
+    run(
+        "cargo",
+        &["build", "--quiet", "--package", "daemon", "--package", "sandboxer", "--package", "shim"],
+    )?;
+    let against = ["PODBAY_PROFILE=debug", "conformance/against-podbay"];
+    run("env", &against)?;
+    let by_websocket = ["--groups", "Streaming", "--websocket", "podbay"];
+    run("env", &[&against[..], &by_websocket].concat())
 }

@@ -43,6 +43,10 @@ pub(crate) fn pull(error: &images::Error) -> Status {
     }
 }
 
+pub(crate) fn streaming(error: &streaming::Error) -> Status {
+    Status::new(code(error.class()), chain(error))
+}
+
 pub(crate) fn image(error: &images::Error) -> Status {
     Status::new(code(error.class()), chain(error))
 }

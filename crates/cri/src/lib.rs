@@ -5,6 +5,7 @@ mod code;
 pub mod parse;
 mod runtime;
 mod show;
+mod streams;
 
 mod admin;
 mod image_service;
@@ -12,3 +13,4 @@ mod image_service;
 pub use admin::AdminService;
 pub use image_service::ImageService;
 pub use runtime::{Facts, RuntimeService};
+pub use streams::Streams;

@@ -3,6 +3,9 @@
 mod container;
 mod node;
 mod sandbox;
+mod streaming;
+
+use std::sync::Arc;
 
 use cri_proto::v1::{self, runtime_service_server};
 use pods::Pods;
@@ -24,11 +27,12 @@ pub struct Facts {
 pub struct RuntimeService {
     pods: Pods,
     facts: Facts,
+    streams: Arc<::streaming::Server>,
 }
 
 impl RuntimeService {
-    pub fn new(pods: Pods, facts: Facts) -> Self {
-        Self { pods, facts }
+    pub fn new(pods: Pods, facts: Facts, streams: Arc<::streaming::Server>) -> Self {
+        Self { pods, facts, streams }
     }
 }
 
@@ -66,6 +70,9 @@ serve! {
     update_container_resources: UpdateContainerResourcesRequest -> UpdateContainerResourcesResponse;
     reopen_container_log: ReopenContainerLogRequest -> ReopenContainerLogResponse;
     exec_sync: ExecSyncRequest -> ExecSyncResponse;
+    exec: ExecRequest -> ExecResponse;
+    attach: AttachRequest -> AttachResponse;
+    port_forward: PortForwardRequest -> PortForwardResponse;
     container_stats: ContainerStatsRequest -> ContainerStatsResponse;
     list_container_stats: ListContainerStatsRequest -> ListContainerStatsResponse;
 }

@@ -3,14 +3,16 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use config::{CgroupDriver, Config, Fallback};
-use controllers::{Controller, Grouping, Pause, PinnedNamespaces, Shims};
+use controllers::{
+    Controller, Grouping, Pause, PinnedNamespaces, Prepare, Sandboxer, SandboxerConfig, Shims,
+};
 use cri::Facts;
 use images::Images;
 use pods::{Handler, Host, Pods};
@@ -18,7 +20,7 @@ use registry::Registry;
 use store::Store;
 use sys::cgroup::Layout;
 
-use crate::{find, node};
+use crate::find;
 
 /// What is served.
 pub(crate) struct Daemon {
@@ -26,6 +28,7 @@ pub(crate) struct Daemon {
     pub(crate) images: Images,
     pub(crate) facts: Facts,
     pub(crate) shims: Shims,
+    pub(crate) streams: Arc<streaming::Server>,
     /// Held for as long as podbayd lives: no other may use the same state folder.
     _lock: fs::File,
 }
@@ -63,7 +66,17 @@ pub(crate) enum Error {
     #[error("network.bridge.subnets")]
     BadSubnet(#[source] network::BadSubnet),
     #[error(transparent)]
-    Pods(#[from] pods::Error),
+    Controllers(#[from] controllers::Error),
+    #[error(transparent)]
+    Streaming(#[from] streaming::Error),
+    #[error(transparent)]
+    Pods(Box<pods::Error>),
+}
+
+impl From<pods::Error> for Error {
+    fn from(error: pods::Error) -> Self {
+        Self::Pods(Box::new(error))
+    }
 }
 
 impl Error {
@@ -106,7 +119,7 @@ pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
     let images = patiently(open, Error::is_held).await?;
     let layout = Layout::detect().map_err(|e| Error::io("reading the cgroups of", "/proc", e))?;
     let systemd_cgroups = systemd_cgroups(config, &layout);
-    let node = node::node(&layout);
+    let node = controllers::node(&layout);
     let shims = shims(config)?;
     let host = Host {
         root: config.root.clone(),
@@ -123,7 +136,7 @@ pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
         cni: cni(config),
         bridge: bridge(config)?,
         node: node.clone(),
-        boot: node::boot(),
+        boot: controllers::boot(),
         shim_deadline: config.shim_deadline.0,
         store,
     };
@@ -132,7 +145,18 @@ pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
         systemd_cgroups,
         config: serde_json::to_string(config).unwrap_or_default(),
     };
-    Ok(Daemon { pods: Pods::new(host), images, facts, shims, _lock: lock })
+    let pods = Pods::new(host);
+    let streams = Arc::new(streams(config, &pods).await?);
+    Ok(Daemon { pods, images, facts, shims, streams, _lock: lock })
+}
+
+async fn streams(config: &Config, pods: &Pods) -> Result<streaming::Server, Error> {
+    let settings = streaming::Config {
+        address: config.streaming.address,
+        idle: config.streaming.idle.0,
+        ..streaming::Config::default()
+    };
+    Ok(streaming::Server::bind(settings, Arc::new(cri::Streams::new(pods.clone()))).await?)
 }
 
 /// How long what a killed podbayd held may still be held: its last child, between fork and exec, has
@@ -205,18 +229,48 @@ fn controllers(
     let within = config.shim_deadline.0;
     let pause = || Pause::new(shims.clone(), node.clone(), layout.clone(), within);
     let namespaces = PinnedNamespaces::new(shims.clone(), pause());
-    [
-        (name_of(config::Controller::Pause), Arc::new(pause()) as Arc<dyn Controller>),
-        (name_of(config::Controller::Namespaces), Arc::new(namespaces)),
+    let mut all: BTreeMap<String, Arc<dyn Controller>> = [
+        (PAUSE.to_owned(), Arc::new(pause()) as Arc<dyn Controller>),
+        (NAMESPACES.to_owned(), Arc::new(namespaces)),
     ]
-    .into()
+    .into();
+    for (name, sandboxer) in &config.sandboxers {
+        all.insert(kept_by(name), Arc::new(Sandboxer::new(client_of(name, sandboxer))));
+    }
+    all
 }
 
-/// What records call it.
-fn name_of(controller: config::Controller) -> String {
-    match controller {
-        config::Controller::Pause => "pause".to_owned(),
-        config::Controller::Namespaces => "namespaces".to_owned(),
+fn client_of(name: &str, sandboxer: &config::Sandboxer) -> SandboxerConfig {
+    let called = if sandboxer.name.is_empty() { name } else { &sandboxer.name };
+    SandboxerConfig {
+        name: name.to_owned(),
+        address: sandboxer.socket().to_owned(),
+        sandboxer: called.to_owned(),
+        deadline: sandboxer.deadline.0,
+        start_deadline: sandboxer.start_deadline.0,
+        grace: sandboxer.grace.0,
+        prepare: match sandboxer.prepare {
+            config::Prepare::None => Prepare::None,
+            config::Prepare::ExtensionsTasks => Prepare::ExtensionsTasks,
+        },
+    }
+}
+
+/// What records call the controllers in this process.
+const PAUSE: &str = "pause";
+const NAMESPACES: &str = "namespaces";
+
+/// What records call the controller of a sandboxer.
+fn kept_by(sandboxer: &str) -> String {
+    format!("sandboxer/{sandboxer}")
+}
+
+/// What records call the controller that the handler picks.
+fn name_of(handler: &config::Handler) -> String {
+    match handler.controller {
+        config::Controller::Pause => PAUSE.to_owned(),
+        config::Controller::Namespaces => NAMESPACES.to_owned(),
+        config::Controller::Sandboxer => kept_by(&handler.sandboxer),
     }
 }
 
@@ -239,7 +293,7 @@ fn handlers(config: &Config) -> Result<BTreeMap<String, Handler>, Error> {
         };
         match runtime {
             Some(runtime) => {
-                let controller = name_of(handler.controller);
+                let controller = name_of(handler);
                 handlers.insert(name.clone(), Handler { controller, runtime });
             }
             None if *name == config.default_handler => {
@@ -257,27 +311,12 @@ fn handlers(config: &Config) -> Result<BTreeMap<String, Handler>, Error> {
 }
 
 fn own(configured: &Path, name: &'static str) -> Result<PathBuf, Error> {
-    find::own(configured, name).map_err(|places| Error::NoProgram { name, places })
+    controllers::own_program(configured, name).map_err(|places| Error::NoProgram { name, places })
 }
 
-/// The root filesystem of the built-in pause: the program, and the places where things are mounted.
-/// All pods share it, and see it read-only.
 fn pause_rootfs(config: &Config) -> Result<PathBuf, Error> {
-    let program = own(&config.pause, "podbay-pause")?;
     let rootfs = config.root.join("pause");
-    for name in ["dev", "etc", "proc", "sys", "tmp"] {
-        make_dir(&rootfs.join(name))?;
-    }
-    let (half, whole) = (rootfs.join(".pause"), rootfs.join("pause"));
-    // What is there already is left alone: pods run it, and the disk may be full.
-    if fs::read(&whole).ok() == fs::read(&program).ok() {
-        return Ok(rootfs);
-    }
-    let copied = fs::copy(&program, &half)
-        .and_then(|_| fs::set_permissions(&half, fs::Permissions::from_mode(0o555)))
-        .and_then(|()| fs::set_permissions(&rootfs, fs::Permissions::from_mode(0o755)))
-        .and_then(|()| fs::rename(&half, &whole));
-    copied.map_err(|source| Error::io("installing the pause program at", &whole, source))?;
+    controllers::pause_rootfs(&rootfs, &own(&config.pause, "podbay-pause")?)?;
     Ok(rootfs)
 }
 

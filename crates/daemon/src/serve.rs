@@ -5,6 +5,7 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
     pin::pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -47,7 +48,15 @@ pub(crate) async fn serve(config: Config) -> Result<(), Error> {
     let routes = routes.add_service(admin(&daemon)).prepare();
     tracing::info!(socket = %config.socket.display(), ms = begun.elapsed().as_millis(), "serving");
     tell(&[NotifyState::Ready]);
+    let streams = Arc::clone(&daemon.streams);
+    let (end, until) = tokio::sync::oneshot::channel::<()>();
+    let streaming = tokio::spawn(async move {
+        // It ends too if whoever was to say so is gone.
+        streams.serve(async move { drop(until.await) }).await;
+    });
     answer(&listener, &routes, ended).await;
+    drop(end);
+    let _ = streaming.await;
     drain(&config, &daemon).await;
     Ok(())
 }
@@ -88,7 +97,9 @@ async fn answer(listener: &UnixListener, routes: &Routes, ended: impl Future<Out
 }
 
 fn runtime(daemon: &Daemon) -> RuntimeServiceServer<RuntimeService> {
-    RuntimeServiceServer::new(RuntimeService::new(daemon.pods.clone(), daemon.facts.clone()))
+    let streams = Arc::clone(&daemon.streams);
+    let service = RuntimeService::new(daemon.pods.clone(), daemon.facts.clone(), streams);
+    RuntimeServiceServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE)
 }

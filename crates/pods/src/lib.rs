@@ -7,6 +7,7 @@
 mod container;
 mod container_steps;
 mod containers;
+mod dial;
 mod error;
 mod faults;
 mod files;

@@ -76,8 +76,7 @@ impl PodWork<'_> {
 
     async fn make_image(&mut self) -> Result<(), Error> {
         let Some(image) = &self.world.host.pause_image else { return Ok(()) };
-        let controller = self.world.controller(&self.turn)?;
-        if !controller.runs_program(pid_namespace(&self.turn)) {
+        if !self.runs_program() {
             return Ok(());
         }
         let id = self.world.ensure_image(image).await?;
@@ -85,6 +84,12 @@ impl PodWork<'_> {
         std::fs::create_dir_all(&target).on("making the folder", &target)?;
         let owner = crate::lease(&self.turn.id);
         Ok(self.world.host.images.mount(&id, &owner, &target, images::Access::ReadOnly).await?)
+    }
+
+    /// Whether the sandbox needs a program, and so its image.
+    fn runs_program(&self) -> bool {
+        let controller = self.world.controller(&self.turn);
+        controller.is_ok_and(|controller| controller.runs_program(pid_namespace(&self.turn)))
     }
 
     async fn unmake_image(&mut self) -> Result<(), Error> {
@@ -125,7 +130,8 @@ impl PodWork<'_> {
         sys::netns::unmake(path).on("removing the network namespace", path)
     }
 
-    /// What is asked of the network is recorded before it is asked, and what it answered after.
+    /// What is asked of the network is recorded before it is asked, and what plugins answered after. The
+    /// bridge's lease says all before.
     async fn make_network(&mut self) -> Result<(), Error> {
         let Some(netns) = self.turn.netns.clone() else { return Ok(()) };
         self.turn.network = network::plan(&self.world.host, &self.turn, &netns).await?;
@@ -138,13 +144,13 @@ impl PodWork<'_> {
                     self.turn.addresses.extend(attachment.pod_ips()?);
                 }
                 self.turn.network = Network::Cni(attachments);
+                self.record().await?;
             }
             Network::Bridge(lease) => {
                 self.bridge()?.attach(&self.turn.id, &netns, &lease).await?;
                 self.turn.addresses = lease.addresses.iter().map(|address| address.ip).collect();
             }
         }
-        self.record().await?;
         Files(&self.turn).write_hosts()
     }
 
@@ -233,7 +239,8 @@ impl PodWork<'_> {
 
     fn program(&self) -> Result<Program, Error> {
         let host = &self.world.host;
-        let Some(image) = &host.pause_image else {
+        let image = host.pause_image.as_ref().filter(|_| self.runs_program());
+        let Some(image) = image else {
             let rootfs = host.pause_rootfs.clone();
             return Ok(Program { rootfs, args: vec!["/pause".into()], env: Vec::new() });
         };

@@ -191,8 +191,12 @@ impl Parts<'_> {
         let pod = started.unwrap_or_default();
         let host_network = self.pod.plan.namespaces.host_network();
         let host_ipc = self.pod.plan.namespaces.ipc == Sharing::Node;
-        let shared = |host: bool, kind, path| match host {
+        // As in a machine of its own: there each container has its own, and whoever keeps the sandbox
+        // sees to what is shared.
+        let out_of_sight = pod == controllers::Namespaces::default();
+        let shared = |host: bool, kind, path: Option<PathBuf>| match host {
             true => Ok(Namespace::Host),
+            false if out_of_sight && path.is_none() => Ok(Namespace::Own),
             false => join(kind, path),
         };
         Ok(oci::Namespaces {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shim_api::{ExecOutput, ExecSync};
+use shim_api::{AttachStart, Exec, ExecOutput, ExecStart, ExecSync, Size, streams::Streams};
 
 use crate::{
     Error, Pods,
@@ -28,6 +28,46 @@ impl Pods {
         let pod = self.pod_of(&record)?.snapshot();
         let shim = self.inner.world.shim(&pod)?;
         Ok(shim.exec_sync(record.id.as_str(), ExecSync { args, timeout }).await?)
+    }
+
+    /// Begins a command in a running container, whose streams are the caller's. It is killed when what is
+    /// given is dropped, or podbayd ends.
+    pub async fn exec(&self, id: &str, start: ExecStart) -> Result<Exec, Error> {
+        if start.args.is_empty() {
+            return Err(Error::rejected("cmd", "is empty"));
+        }
+        let record = self.known_container(id)?.snapshot();
+        must_run(&record)?;
+        let pod = self.pod_of(&record)?.snapshot();
+        Ok(self.inner.world.shim(&pod)?.exec(record.id.as_str(), start).await?)
+    }
+
+    /// Our ends of the streams of a container that was created, or runs. What it said before is in its
+    /// log.
+    pub async fn attach(&self, id: &str, start: AttachStart) -> Result<Streams, Error> {
+        let record = self.known_container(id)?.snapshot();
+        if record.life.is_over() {
+            let why = format!("container {} has ended", record.id.short());
+            return Err(Error::precondition(why));
+        }
+        let pod = self.pod_of(&record)?.snapshot();
+        Ok(self.inner.world.shim(&pod)?.attach(record.id.as_str(), start).await?)
+    }
+
+    /// Sets the size of a container's own terminal.
+    pub async fn resize(&self, id: &str, size: Size) -> Result<(), Error> {
+        let record = self.known_container(id)?.snapshot();
+        let pod = self.pod_of(&record)?.snapshot();
+        let within = self.inner.world.host.shim_deadline;
+        Ok(self.inner.world.shim(&pod)?.resize(record.id.as_str(), size, within).await?)
+    }
+
+    /// Returns when the container has ended.
+    pub async fn ended(&self, id: &str) -> Result<(), Error> {
+        let mut shown = self.known_container(id)?.watch();
+        // If it is removed meanwhile, it has ended too.
+        let _ = shown.wait_for(|record| record.life.is_over()).await;
+        Ok(())
     }
 
     /// Opens the container's log by its path anew, after the kubelet has renamed the file.

@@ -10,4 +10,5 @@ pub mod netns;
 pub mod pidfd;
 pub mod pin;
 pub mod rootfs_file;
+pub mod stream;
 mod sysctl;
