@@ -124,9 +124,14 @@ fn test() -> Result<(), String> {
 }
 
 fn e2e() -> Result<(), String> {
+    // Some tests are crictl's clients.
+    run("conformance/setup", &[])?;
     let faults = ["build", "--quiet", "--package", "daemon", "--features", "faults"];
     run("cargo", &faults)?;
-    run("cargo", &["build", "--quiet", "--package", "shim", "--package", "ctl"])?;
+    run(
+        "cargo",
+        &["build", "--quiet", "--package", "shim", "--package", "sandboxer", "--package", "ctl"],
+    )?;
     run("cargo", &["test", "--package", "e2e"])
 }
 
