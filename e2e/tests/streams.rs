@@ -80,7 +80,7 @@ async fn much_output_arrives_whole_though_its_reader_stalls() {
         while let n @ 1.. = output.read(&mut buffer).unwrap() {
             if count == 0 {
                 // As long as everything between takes to fill up.
-                std::thread::sleep(Duration::from_secs(2));
+                tokio::time::sleep(Duration::from_secs(2)).await;
             }
             got.update(&buffer[..n]);
             count += n;
