@@ -14,7 +14,9 @@ impl Options {
     /// With a handler `sandboxer`, whose sandboxes a [`Sandboxer`] keeps, besides `podbay`.
     pub fn with_sandboxer(self, place: &Place) -> Self {
         let address = format!("{:?}", place.sandboxer().join("s.sock").display().to_string());
+        // One that a test freezes is to be waited for, however long the test takes meanwhile.
         self.set("sandboxers.namespaces.address", &address)
+            .set("sandboxers.namespaces.deadline", r#""5m""#)
             .set("handlers.podbay.controller", r#""namespaces""#)
             .set("handlers.sandboxer.controller", r#""sandboxer""#)
             .set("handlers.sandboxer.sandboxer", r#""namespaces""#)

@@ -128,6 +128,26 @@ async fn a_sandbox_that_could_not_be_finished_is_gone_at_the_sandboxer_too() {
 }
 
 #[tokio::test]
+async fn a_pod_whose_supervisor_is_killed_gets_another_by_its_sandboxer() {
+    let Some(node) = bare().await else { return };
+    let (sandboxer, cri) = (Sandboxer::start(&node.place).await, node.cri());
+    let pod = cri.run_pod_by(&node.pod("p"), "sandboxer").await.unwrap();
+    let container = cri.launch(&pod, &sleeps("c")).await.unwrap();
+    let mut shims = e2e::processes();
+    shims.retain(|it| !it.zombie && it.line.contains(&format!("--pod {pod}")));
+    shims.first().expect("it has one").kill();
+    let ended = async || {
+        let state = cri.container(&container).await.unwrap().state();
+        is_true(state == ContainerState::ContainerExited)
+    };
+    eventually("its container is told of as ended", ended).await;
+    let next = cri.launch(&pod, &sleeps("next")).await.expect("there is another supervisor");
+    assert_eq!(cri.shell(&next, "hostname").await.unwrap(), "p");
+    cri.remove_all().await.unwrap();
+    drop(sandboxer);
+}
+
+#[tokio::test]
 async fn a_sandboxer_that_is_away_for_longer_than_its_grace_makes_its_pods_not_ready() {
     let Some(mut node) = bare().await else { return };
     node.terminate().await;

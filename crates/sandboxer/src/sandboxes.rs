@@ -195,7 +195,12 @@ impl Sandboxes {
     /// How it is, and how it was started.
     pub(crate) async fn status(&self, id: &PodId) -> Result<(Status, Option<Started>), Error> {
         let kept = self.find(id).ok_or_else(|| Error::Unknown(id.clone()))?;
-        let status = self.world().controller.status(&kept.place).await?;
+        let controller = &self.world().controller;
+        let status = controller.status(&kept.place).await?;
+        // Whoever asks may have found that nobody serves its task address.
+        if status == Status::Running {
+            controller.supervise(&kept.place).await?;
+        }
         let started = kept.record().and_then(|record| record.started);
         Ok((status, started))
     }

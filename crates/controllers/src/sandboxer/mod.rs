@@ -235,6 +235,12 @@ impl Controller for Sandboxer {
         answer::stats(answer).map_err(|fault| self.line.error("Metrics", fault))
     }
 
+    /// The service has no call for it. Ours does it when it is asked how the sandbox is; one of another
+    /// make may know better than we do how its tasks are served.
+    async fn supervise(&self, place: &Place) -> Result<(), Error> {
+        self.status(place).await.map(drop)
+    }
+
     async fn prepare(&self, place: &Place, container: &Container) -> Result<(), Error> {
         if self.config.prepare == Prepare::None {
             return Ok(());
