@@ -50,6 +50,7 @@ enum ConfigVerb {
 }
 
 fn main() -> ExitCode {
+    sys::heap::few_arenas();
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

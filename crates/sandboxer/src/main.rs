@@ -87,6 +87,7 @@ fn period(text: &str) -> Result<Duration, serde::de::value::Error> {
 }
 
 fn main() -> ExitCode {
+    sys::heap::few_arenas();
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

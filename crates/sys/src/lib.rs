@@ -3,6 +3,7 @@
 pub mod below;
 pub mod beneath;
 pub mod cgroup;
+pub mod heap;
 pub mod mount;
 mod mountinfo;
 pub mod namespaces;
