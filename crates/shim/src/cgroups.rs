@@ -10,7 +10,7 @@ use std::{
 use oci_spec::runtime::LinuxResources;
 use protobuf::{Message, MessageField, well_known_types::any::Any};
 use shim_api::{METRICS_V1_URL, METRICS_V2_URL, cgroups_v1 as v1, cgroups_v2 as v2};
-use sys::cgroup::{Cgroup, Layout, Limits, Stats};
+use sys::cgroup::{Cgroup, Layout, Limits, Stats, moves::path_in};
 
 use crate::error::Error;
 
@@ -32,13 +32,7 @@ pub fn of(layout: &Layout, pid: u32) -> Option<Cgroup> {
 /// The path in `/proc/<pid>/cgroup`. On v1 there is one for each hierarchy; runtimes make them the
 /// same, and memory's is where the kernel counts its kills.
 fn path(text: &str, is_v2: bool) -> Option<PathBuf> {
-    let of = |controller: &str| {
-        text.lines().find_map(|line| {
-            let mut parts = line.splitn(3, ':').skip(1);
-            let controllers = parts.next()?;
-            controllers.split(',').any(|c| c == controller).then(|| parts.next())?
-        })
-    };
+    let of = |controller| path_in(text, controller);
     let path = if is_v2 { of("") } else { of("memory").or_else(|| of("pids")) };
     path.map(PathBuf::from)
 }

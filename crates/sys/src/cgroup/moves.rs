@@ -22,18 +22,22 @@ pub fn expect(layout: &Layout) {
 fn own_procs(layout: &Layout) -> Option<PathBuf> {
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;
     let dir = match layout {
-        Layout::V2 { root } => root.join(path_in(&text, "")?),
-        Layout::V1 { .. } => layout.mount_of("memory")?.join(path_in(&text, "memory")?),
+        Layout::V2 { root } => root.join(below(path_in(&text, "")?)),
+        Layout::V1 { .. } => layout.mount_of("memory")?.join(below(path_in(&text, "memory")?)),
     };
     Some(dir.join("cgroup.procs"))
 }
 
-/// The path, without its first slash, of this controller's hierarchy in `/proc/<pid>/cgroup`.
-fn path_in<'a>(text: &'a str, controller: &str) -> Option<&'a str> {
+fn below(path: &str) -> &str {
+    path.trim_start_matches('/')
+}
+
+/// The path in this controller's hierarchy, by `/proc/<pid>/cgroup`; the empty one is cgroup2's.
+pub fn path_in<'a>(text: &'a str, controller: &str) -> Option<&'a str> {
     text.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let found = parts.next()?.split(',').any(|name| name == controller);
-        found.then(|| parts.next())?.map(|path| path.trim_start_matches('/'))
+        found.then(|| parts.next())?
     })
 }
 
@@ -62,10 +66,10 @@ mod tests {
     #[test]
     fn a_process_finds_its_own_place_in_each_kind_of_hierarchy() {
         let hybrid = "5:cpu,cpuacct:/a\n4:memory:/a/b:c\n0::/u\n";
-        assert_eq!(path_in(hybrid, "memory"), Some("a/b:c"));
-        assert_eq!(path_in(hybrid, ""), Some("u"));
+        assert_eq!(path_in(hybrid, "memory"), Some("/a/b:c"));
+        assert_eq!(path_in(hybrid, ""), Some("/u"));
         assert_eq!(path_in(hybrid, "pids"), None);
-        assert_eq!(path_in("0::/\n", ""), Some(""));
+        assert_eq!(path_in("0::/\n", ""), Some("/"));
     }
 
     #[test]
