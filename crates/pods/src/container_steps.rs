@@ -61,7 +61,9 @@ impl Owned for ContainerWork<'_> {
     }
 
     async fn forget(&mut self) -> Result<(), Error> {
-        Ok(self.world.container_records.erase(self.turn.id.as_str()).await?)
+        self.world.container_records.erase(self.turn.id.as_str()).await?;
+        self.turn.erased();
+        Ok(())
     }
 }
 

@@ -55,7 +55,7 @@ impl Pods {
         let pid_target = self.pid_target(&record);
         let owner = Owner::new(record);
         self.add_container(&id, &owner);
-        let turn = owner.turn().await;
+        let turn = owner.turn().await.ok_or_else(|| Error::NoSuchContainer(id.to_string()))?;
         let mut work = ContainerWork { world: &self.inner.world, pod, turn, pid_target };
         let Err(failed) = step::make_all(&mut work).await else {
             drop(work);
@@ -168,7 +168,8 @@ impl Pods {
     async fn start(&self, container: &Container) -> Result<(), Error> {
         let owner = self.pod_of(&container.snapshot())?;
         let pod = ready(&owner).await?;
-        let mut turn = container.turn().await;
+        let gone = || Error::NoSuchContainer(container.snapshot().id.to_string());
+        let mut turn = container.turn().await.ok_or_else(gone)?;
         if turn.phase != Phase::Made || turn.life != Life::Created {
             let why = format!("container {} is not in the created state", turn.id.short());
             return Err(Error::precondition(why));
@@ -231,12 +232,9 @@ impl Pods {
     }
 
     pub(crate) async fn died(&self, container: &Container, death: Death) {
-        let mut turn = container.turn().await;
+        let Some(mut turn) = container.turn().await else { return };
         let life = turn.life.clone();
         let Ok(life) = life.on(Event::Died(death)) else { return };
-        if !self.knows_container(&turn.id) {
-            return;
-        }
         turn.life = life;
         if let Err(error) = self.inner.world.container_records.put(turn.id.as_str(), &turn).await {
             tracing::error!(container = %turn.id, %error, "the container's end could not be recorded");
@@ -314,10 +312,7 @@ impl Pods {
         self.stop_one(container, Duration::ZERO).await?;
         let owner = self.pod_of(&container.snapshot())?;
         let pod = owner.snapshot();
-        let turn = container.turn().await;
-        if !self.knows_container(&turn.id) {
-            return Ok(());
-        }
+        let Some(turn) = container.turn().await else { return Ok(()) };
         let mut work =
             ContainerWork { world: &self.inner.world, pod: &pod, turn, pid_target: None };
         step::unmake(&mut work, None).await?;

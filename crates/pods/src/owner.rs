@@ -9,20 +9,26 @@ use std::{
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
 
 pub(crate) struct Owner<R> {
-    turn: RwLock<R>,
+    turn: RwLock<Held<R>>,
     shown: watch::Sender<Arc<R>>,
+}
+
+struct Held<R> {
+    record: R,
+    /// Whether the record was erased. Whoever waited for a turn meanwhile must not write it again.
+    erased: bool,
 }
 
 /// The right to change the record. What was changed is seen by others once it is shown.
 pub(crate) struct Turn<'a, R> {
-    record: RwLockWriteGuard<'a, R>,
+    held: RwLockWriteGuard<'a, Held<R>>,
     shown: &'a watch::Sender<Arc<R>>,
 }
 
 impl<R: Clone> Owner<R> {
     pub(crate) fn new(record: R) -> Arc<Self> {
         let shown = watch::Sender::new(Arc::new(record.clone()));
-        Arc::new(Self { turn: RwLock::new(record), shown })
+        Arc::new(Self { turn: RwLock::new(Held { record, erased: false }), shown })
     }
 
     /// The record as it was last shown.
@@ -35,20 +41,26 @@ impl<R: Clone> Owner<R> {
         self.shown.subscribe()
     }
 
-    /// Waits for whoever is changing the record.
-    pub(crate) async fn turn(&self) -> Turn<'_, R> {
-        Turn { record: self.turn.write().await, shown: &self.shown }
+    /// Waits for whoever is changing the record. None if that erased it.
+    pub(crate) async fn turn(&self) -> Option<Turn<'_, R>> {
+        let held = self.turn.write().await;
+        (!held.erased).then_some(Turn { held, shown: &self.shown })
     }
 
     /// Keeps the record from being changed for as long as the guard lives.
     pub(crate) async fn hold(&self) -> RwLockReadGuard<'_, R> {
-        self.turn.read().await
+        RwLockReadGuard::map(self.turn.read().await, |held| &held.record)
     }
 }
 
 impl<R: Clone> Turn<'_, R> {
     pub(crate) fn show(&self) {
-        self.shown.send_replace(Arc::new(self.record.clone()));
+        self.shown.send_replace(Arc::new(self.held.record.clone()));
+    }
+
+    /// There is no record any more: this was the last turn.
+    pub(crate) fn erased(&mut self) {
+        self.held.erased = true;
     }
 }
 
@@ -56,12 +68,28 @@ impl<R> Deref for Turn<'_, R> {
     type Target = R;
 
     fn deref(&self) -> &R {
-        &self.record
+        &self.held.record
     }
 }
 
 impl<R> DerefMut for Turn<'_, R> {
     fn deref_mut(&mut self) -> &mut R {
-        &mut self.record
+        &mut self.held.record
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waited_while_the_record_was_erased_gets_no_turn() {
+        let owner = Owner::new(1);
+        let mut turn = owner.turn().await.unwrap();
+        let late = owner.turn();
+        turn.erased();
+        drop(turn);
+        assert!(late.await.is_none());
+        assert_eq!(*owner.hold().await, 1, "it can still be read");
     }
 }

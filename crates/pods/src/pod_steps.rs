@@ -64,7 +64,9 @@ impl Owned for PodWork<'_> {
     }
 
     async fn forget(&mut self) -> Result<(), Error> {
-        Ok(self.world.pod_records.erase(self.turn.id.as_str()).await?)
+        self.world.pod_records.erase(self.turn.id.as_str()).await?;
+        self.turn.erased();
+        Ok(())
     }
 }
 

@@ -82,7 +82,8 @@ impl Pods {
     /// what is half made of the pod.
     async fn recover_pod(&self, owner: Arc<Owner<PodRecord>>) {
         let id = owner.snapshot().id.clone();
-        let turn = owner.turn().await;
+        // A Remove may come first, for its record is shown.
+        let Some(turn) = owner.turn().await else { return };
         let rebooted = turn.boot != self.inner.world.host.boot;
         for container in self.containers_of(&id) {
             self.recover_container(&turn, &container, rebooted).await;
@@ -149,7 +150,7 @@ impl Pods {
         container: &Arc<Owner<ContainerRecord>>,
         rebooted: bool,
     ) {
-        let turn = container.turn().await;
+        let Some(turn) = container.turn().await else { return };
         let id = turn.id.clone();
         // A container is unmade for no other reason than that it failed, or is to be removed.
         if !matches!(turn.phase, Phase::Made) {
@@ -213,7 +214,7 @@ impl Pods {
     }
 
     async fn was_started(&self, container: &Arc<Owner<ContainerRecord>>, pid: u32) {
-        let mut turn = container.turn().await;
+        let Some(mut turn) = container.turn().await else { return };
         turn.life = Life::Running { pid, started: now() };
         self.record(&turn).await;
         turn.show();

@@ -67,7 +67,8 @@ impl Pods {
         let record = self.plan_pod(id.clone(), plan)?;
         let owner = Owner::new(record);
         self.add_pod(&id, &owner);
-        let mut work = PodWork { world: &self.inner.world, turn: owner.turn().await };
+        let turn = owner.turn().await.ok_or_else(|| Error::NoSuchPod(id.to_string()))?;
+        let mut work = PodWork { world: &self.inner.world, turn };
         if let Err(failed) = step::make_all(&mut work).await {
             return Err(self.failed(&id, work, failed));
         }
@@ -127,7 +128,8 @@ impl Pods {
         let id = pod.snapshot().id.clone();
         // Containers first, while their shim is there to tell how they ended. None can be made or
         // started from here on, since both need to hold the pod.
-        let mut work = PodWork { world: &self.inner.world, turn: pod.turn().await };
+        let Some(turn) = pod.turn().await else { return Ok(()) };
+        let mut work = PodWork { world: &self.inner.world, turn };
         self.stop_containers_of(&id).await?;
         step::unmake(&mut work, Some(PodStep::STOPPED)).await
     }
@@ -141,10 +143,8 @@ impl Pods {
 
     async fn remove(&self, pod: &Arc<Owner<PodRecord>>) -> Result<(), Error> {
         let id = pod.snapshot().id.clone();
-        let mut work = PodWork { world: &self.inner.world, turn: pod.turn().await };
-        if !self.knows_pod(&id) {
-            return Ok(());
-        }
+        let Some(turn) = pod.turn().await else { return Ok(()) };
+        let mut work = PodWork { world: &self.inner.world, turn };
         self.remove_containers_of(&id).await?;
         step::unmake(&mut work, None).await?;
         let name = work.turn.plan.name.clone();
@@ -173,7 +173,7 @@ impl Pods {
     }
 
     async fn sandbox_ended(&self, owner: &Owner<PodRecord>, exit: controllers::Exit) {
-        let mut turn = owner.turn().await;
+        let Some(mut turn) = owner.turn().await else { return };
         if turn.phase != Phase::Made || turn.exited.is_some() {
             return;
         }

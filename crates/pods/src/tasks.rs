@@ -85,7 +85,8 @@ impl Pods {
         let container = self.known_container(id)?;
         let this = self.clone();
         self.to_the_end(async move {
-            let mut turn = container.turn().await;
+            let gone = || Error::NoSuchContainer(container.snapshot().id.to_string());
+            let mut turn = container.turn().await.ok_or_else(gone)?;
             if turn.life.is_over() {
                 let why = format!("container {} has ended", turn.id.short());
                 return Err(Error::precondition(why));
