@@ -8,7 +8,6 @@ mod capabilities;
 mod config;
 mod devices;
 mod json;
-mod libcontainer;
 mod mounts;
 mod namespaces;
 mod paths;
@@ -27,7 +26,6 @@ mod tests;
 pub use capabilities::from_mask as capabilities_from_mask;
 pub use config::{Config, Warning, config};
 pub use json::to_json;
-pub use libcontainer::for_libcontainer;
 pub use oci_spec::runtime::{Capability, LinuxSeccomp, Spec};
 pub use pause::{PausePlan, pause_config};
 pub use plan::{

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Mount as SpecMount;
 
 use crate::{
-    namespaces::mappings,
     paths::{clean, is_at_or_below},
     plan::{Mount, Namespace, Plan, Propagation},
     rejected::Rejected,
@@ -147,17 +146,13 @@ fn checked(mount: &Mount, field: &str, plan: &Plan) -> Result<Mount, Rejected> {
     }
 }
 
-/// The pod's own files. In a user namespace they are seen as the container's, but not its shared
-/// memory, which is empty at first.
+/// The pod's own files. In a user namespace they belong to its root already.
 fn pod_files(plan: &Plan) -> Vec<Mount> {
-    let user = plan.namespaces.user.as_ref();
     let file = |place: &str, path: &Option<PathBuf>| {
         Some(Mount {
             container_path: place.to_owned(),
             host_path: path.clone()?,
             readonly: plan.root.readonly,
-            uids: user.map(|user| user.uids.clone()).unwrap_or_default(),
-            gids: user.map(|user| user.gids.clone()).unwrap_or_default(),
             ..Mount::default()
         })
     };
@@ -196,9 +191,7 @@ fn bind(place: &str, mount: &Mount) -> SpecMount {
     bind.set_destination(place.into())
         .set_typ(Some("bind".to_owned()))
         .set_source(Some(mount.host_path.clone()))
-        .set_options(Some(options))
-        .set_uid_mappings(mappings(&mount.uids))
-        .set_gid_mappings(mappings(&mount.gids));
+        .set_options(Some(options));
     bind
 }
 

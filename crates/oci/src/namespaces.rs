@@ -60,7 +60,7 @@ pub(crate) fn map(linux: &mut Linux, user: Option<&UserNamespace>) {
 }
 
 /// `None` if there are none.
-pub(crate) fn mappings(of: &[IdMapping]) -> Option<Vec<LinuxIdMapping>> {
+fn mappings(of: &[IdMapping]) -> Option<Vec<LinuxIdMapping>> {
     let one = |of: &IdMapping| {
         LinuxIdMappingBuilder::default()
             .host_id(of.host)

@@ -149,11 +149,21 @@ pub enum Namespace {
 }
 
 /// A user namespace: a new one, or one that exists.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserNamespace {
     pub path: Option<PathBuf>,
     pub uids: Vec<IdMapping>,
     pub gids: Vec<IdMapping>,
+}
+
+impl UserNamespace {
+    /// Who its root is outside of it: uid and gid.
+    pub fn root(&self) -> (u32, u32) {
+        let host = |maps: &[IdMapping]| {
+            maps.iter().find(|map| map.container == 0).map_or(0, |map| map.host)
+        };
+        (host(&self.uids), host(&self.gids))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,8 +190,6 @@ pub struct Mount {
     pub readonly: bool,
     pub recursive_read_only: bool,
     pub propagation: Propagation,
-    pub uids: Vec<IdMapping>,
-    pub gids: Vec<IdMapping>,
     /// Of `noexec`, `nodev`, `nosuid`.
     pub options: Vec<String>,
 }

@@ -22,10 +22,7 @@ pub struct Bundle {
     pub owner: (Uid, Gid),
     /// Its pid namespace is its own, so that nothing in it outlives its init.
     pub own_pids: bool,
-    /// There are hooks, or other things that only the runtime can undo.
     pub hooks: bool,
-    /// See [`crate::runtime::builtin`]: libcontainer would not do what the config means.
-    pub needs_adapting: bool,
     pub cgroup: Option<PathBuf>,
 }
 
@@ -65,10 +62,6 @@ struct Process {
     user: User,
     #[serde(default)]
     args: Vec<String>,
-    #[serde(default)]
-    env: Vec<String>,
-    no_new_privileges: Option<bool>,
-    capabilities: Option<IgnoredAny>,
     selinux_label: Option<String>,
 }
 
@@ -90,7 +83,6 @@ struct Linux {
     #[serde(default)]
     gid_mappings: Vec<Mapping>,
     cgroups_path: Option<PathBuf>,
-    intel_rdt: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -128,16 +120,12 @@ impl Config {
         let Self { process, linux, hooks } = self;
         let uid = outside(process.user.uid, &linux.uid_mappings);
         let gid = outside(process.user.gid, &linux.gid_mappings);
-        let home = |variable: &String| variable.starts_with("HOME=") && variable.len() > 5;
         Bundle {
             dir,
             terminal: process.terminal,
             owner: (Uid::from_raw(uid), Gid::from_raw(gid)),
             own_pids: linux.namespaces.iter().any(|ns| ns.kind == "pid" && ns.path.is_none()),
-            hooks: hooks.is_some() || linux.intel_rdt.is_some(),
-            needs_adapting: !process.env.iter().any(home)
-                || process.no_new_privileges == Some(false)
-                || process.capabilities.is_none(),
+            hooks: hooks.is_some(),
             cgroup: linux.cgroups_path,
         }
     }
@@ -162,12 +150,12 @@ mod tests {
     #[test]
     fn the_owner_of_the_stdio_is_the_user_as_the_host_knows_it() {
         let config = r#"{"ociVersion":"1.2.0","process":{"args":["a"],"user":{"uid":5,"gid":7},
-            "env":["HOME=/"],"cwd":"/","capabilities":{}},"linux":{"uidMappings":[{"containerID":0,"hostID":1000,
+            "cwd":"/"},"linux":{"uidMappings":[{"containerID":0,"hostID":1000,
             "size":6}],"gidMappings":[{"containerID":0,"hostID":2000,"size":7}],
             "namespaces":[{"type":"pid"},{"type":"network","path":"/x"}]}}"#;
         let bundle = read(config).unwrap();
         assert_eq!(bundle.owner, (Uid::from_raw(1005), Gid::from_raw(7)));
-        assert!(bundle.own_pids && !bundle.hooks && !bundle.needs_adapting && !bundle.terminal);
+        assert!(bundle.own_pids && !bundle.hooks && !bundle.terminal);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 use oci_spec::runtime::LinuxResources;
 use protobuf::{Message, MessageField, well_known_types::any::Any};
 use shim_api::{METRICS_V1_URL, METRICS_V2_URL, cgroups_v1 as v1, cgroups_v2 as v2};
-use sys::cgroup::{Cgroup, Layout, Limits, Stats, moves::path_in};
+use sys::cgroup::{Cgroup, Io, Layout, Limits, Pressure, Stall, Stats, moves::path_in};
 
 use crate::error::Error;
 
@@ -71,11 +71,10 @@ pub fn limits(resources: &LinuxResources) -> Limits {
 pub fn metrics(layout: &Layout, cgroup: &Cgroup) -> Result<Any, Error> {
     let doing = "reading the container's cgroup";
     let stats = cgroup.stats().map_err(Error::kernel(doing))?;
-    let oom_kills = cgroup.oom_kills().map_err(Error::kernel(doing))?;
     let (url, bytes) = if layout.is_v2() {
-        (METRICS_V2_URL, of_v2(&stats, oom_kills).write_to_bytes())
+        (METRICS_V2_URL, of_v2(&stats).write_to_bytes())
     } else {
-        (METRICS_V1_URL, of_v1(&stats, oom_kills).write_to_bytes())
+        (METRICS_V1_URL, of_v1(&stats).write_to_bytes())
     };
     let value = bytes.map_err(|e| Error::bad("the metrics", e.to_string()))?;
     Ok(Any { type_url: url.to_owned(), value, ..Any::default() })
@@ -85,7 +84,7 @@ fn some<T>(message: T) -> MessageField<T> {
     MessageField::some(message)
 }
 
-fn of_v1(stats: &Stats, oom_kills: u64) -> v1::Metrics {
+fn of_v1(stats: &Stats) -> v1::Metrics {
     let usage = v1::CPUUsage {
         total: stats.cpu_usage_ns,
         kernel: stats.cpu_system_ns,
@@ -99,8 +98,16 @@ fn of_v1(stats: &Stats, oom_kills: u64) -> v1::Metrics {
         ..Default::default()
     };
     let (usage, throttling) = (some(usage), some(throttling));
-    let oom_control = v1::MemoryOomControl { oom_kill: oom_kills, ..Default::default() };
+    let oom_control = v1::MemoryOomControl { oom_kill: stats.oom_kills, ..Default::default() };
+    let hugetlb = stats.hugepages.iter().map(|pages| v1::HugetlbStat {
+        usage: pages.usage,
+        max: pages.max_usage.unwrap_or_default(),
+        pagesize: pages.size.clone(),
+        ..Default::default()
+    });
     v1::Metrics {
+        hugetlb: hugetlb.collect(),
+        blkio: some(blkio_v1(&stats.io)),
         pids: some(v1::PidsStat {
             current: stats.pids,
             limit: no_limit_is_zero(stats.pids_limit),
@@ -109,6 +116,23 @@ fn of_v1(stats: &Stats, oom_kills: u64) -> v1::Metrics {
         cpu: some(v1::CPUStat { usage, throttling, ..Default::default() }),
         memory: some(memory_v1(stats)),
         memory_oom_control: some(oom_control),
+        ..Default::default()
+    }
+}
+
+fn blkio_v1(io: &[Io]) -> v1::BlkIOStat {
+    let entry = |io: &Io, op: &str, value| v1::BlkIOEntry {
+        op: op.to_owned(),
+        major: io.major.into(),
+        minor: io.minor.into(),
+        value,
+        ..Default::default()
+    };
+    let bytes = |io| [entry(io, "Read", io.read_bytes), entry(io, "Write", io.written_bytes)];
+    let times = |io| [entry(io, "Read", io.reads), entry(io, "Write", io.writes)];
+    v1::BlkIOStat {
+        io_service_bytes_recursive: io.iter().flat_map(bytes).collect(),
+        io_serviced_recursive: io.iter().flat_map(times).collect(),
         ..Default::default()
     }
 }
@@ -127,25 +151,29 @@ fn memory_v1(stats: &Stats) -> v1::MemoryStat {
         usage: stats.memory_usage.saturating_add(stats.swap_usage),
         ..Default::default()
     };
+    let kernel = v1::MemoryEntry { usage: stats.kernel_memory, ..Default::default() };
     v1::MemoryStat {
         cache: stats.cache,
         rss: stats.rss,
+        mapped_file: stats.mapped_file,
         pg_fault: stats.page_faults,
         pg_maj_fault: stats.major_page_faults,
         inactive_file,
         total_cache: stats.cache,
         total_rss: stats.rss,
+        total_mapped_file: stats.mapped_file,
         total_pg_fault: stats.page_faults,
         total_pg_maj_fault: stats.major_page_faults,
         total_inactive_file: inactive_file,
         hierarchical_memory_limit: stats.memory_limit,
         usage: some(usage),
         swap: some(swap),
+        kernel: some(kernel),
         ..Default::default()
     }
 }
 
-fn of_v2(stats: &Stats, oom_kills: u64) -> v2::Metrics {
+fn of_v2(stats: &Stats) -> v2::Metrics {
     let cpu = v2::CPUStat {
         usage_usec: stats.cpu_usage_ns / 1000,
         user_usec: stats.cpu_user_ns / 1000,
@@ -153,11 +181,14 @@ fn of_v2(stats: &Stats, oom_kills: u64) -> v2::Metrics {
         nr_periods: stats.cpu_periods,
         nr_throttled: stats.cpu_throttled_periods,
         throttled_usec: stats.cpu_throttled_ns / 1000,
+        psi: psi(stats.cpu_pressure),
         ..Default::default()
     };
     let memory = v2::MemoryStat {
         anon: stats.rss,
         file: stats.cache,
+        file_mapped: stats.mapped_file,
+        kernel: stats.kernel_memory,
         inactive_file: stats.memory_usage.saturating_sub(stats.working_set),
         pgfault: stats.page_faults,
         pgmajfault: stats.major_page_faults,
@@ -165,10 +196,17 @@ fn of_v2(stats: &Stats, oom_kills: u64) -> v2::Metrics {
         usage_limit: stats.memory_limit,
         swap_usage: stats.swap_usage,
         swap_limit: stats.swap_limit,
+        max_usage: stats.memory_max_usage,
+        psi: psi(stats.memory_pressure),
         ..Default::default()
     };
-    let events =
-        v2::MemoryEvents { max: stats.memory_failures, oom_kill: oom_kills, ..Default::default() };
+    let (max, oom_kill) = (stats.memory_failures, stats.oom_kills);
+    let events = v2::MemoryEvents { max, oom_kill, ..Default::default() };
+    let hugetlb = stats.hugepages.iter().map(|pages| v2::HugeTlbStat {
+        current: pages.usage,
+        pagesize: pages.size.clone(),
+        ..Default::default()
+    });
     v2::Metrics {
         pids: some(v2::PidsStat {
             current: stats.pids,
@@ -178,8 +216,42 @@ fn of_v2(stats: &Stats, oom_kills: u64) -> v2::Metrics {
         cpu: some(cpu),
         memory: some(memory),
         memory_events: some(events),
+        io: some(io_v2(stats)),
+        hugetlb: hugetlb.collect(),
         ..Default::default()
     }
+}
+
+fn io_v2(stats: &Stats) -> v2::IOStat {
+    let entry = |io: &Io| v2::IOEntry {
+        major: io.major.into(),
+        minor: io.minor.into(),
+        rbytes: io.read_bytes,
+        wbytes: io.written_bytes,
+        rios: io.reads,
+        wios: io.writes,
+        ..Default::default()
+    };
+    let usage = stats.io.iter().map(entry).collect();
+    v2::IOStat { usage, psi: psi(stats.io_pressure), ..Default::default() }
+}
+
+/// None on a kernel that does not keep it.
+fn psi(pressure: Option<Pressure>) -> MessageField<v2::PSIStats> {
+    let data = |stall: Stall| {
+        some(v2::PSIData {
+            avg10: stall.avg10,
+            avg60: stall.avg60,
+            avg300: stall.avg300,
+            total: stall.total_us,
+            ..Default::default()
+        })
+    };
+    MessageField::from_option(pressure.map(|pressure| v2::PSIStats {
+        some: data(pressure.some),
+        full: data(pressure.full),
+        ..Default::default()
+    }))
 }
 
 /// containerd says "no limit" of pids with 0.
@@ -198,6 +270,29 @@ mod tests {
         assert_eq!(path(hybrid, true), Some("/u".into()));
         assert_eq!(path("8:pids:/p\n", false), Some("/p".into()));
         assert_eq!(path("nonsense\n", false), None);
+    }
+
+    #[test]
+    fn pressure_is_told_where_the_kernel_keeps_it() {
+        let mut stats = Stats::default();
+        assert!(of_v2(&stats).cpu.psi.is_none());
+        let some = Stall { total_us: 7, avg10: 0.5, ..Stall::default() };
+        stats.cpu_pressure = Some(Pressure { some, full: Stall::default() });
+        let told = of_v2(&stats);
+        assert_eq!((told.cpu.psi.some.total, told.cpu.psi.some.avg10), (7, 0.5));
+        assert!(told.memory.psi.is_none());
+    }
+
+    #[test]
+    fn what_was_read_and_written_is_told_on_both_versions() {
+        let io = Io { major: 8, minor: 1, read_bytes: 5, written_bytes: 6, reads: 1, writes: 2 };
+        let stats = Stats { io: vec![io], ..Stats::default() };
+        let entry = &of_v2(&stats).io.usage[0];
+        assert_eq!((entry.major, entry.minor, entry.rbytes, entry.wbytes), (8, 1, 5, 6));
+        let told = of_v1(&stats);
+        let bytes = told.blkio.io_service_bytes_recursive.iter();
+        let bytes: Vec<_> = bytes.map(|entry| (entry.op.as_str(), entry.value)).collect();
+        assert_eq!(bytes, [("Read", 5), ("Write", 6)]);
     }
 
     #[test]

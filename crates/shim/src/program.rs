@@ -43,11 +43,6 @@ impl Failure {
         Self { words, code: 126, program: false }
     }
 
-    /// libcontainer's fault, or the kernel's, with the capabilities.
-    pub fn of_capabilities(error: impl std::fmt::Display) -> Self {
-        Self::of_runtime(format!("giving up capabilities: {error}"))
-    }
-
     fn of_program(code: i32, words: String) -> Self {
         Self { words, code, program: true }
     }
@@ -160,7 +155,7 @@ fn home_inside(uid: u32) -> String {
 }
 
 /// The user's home in a `passwd` file, or `/`.
-pub fn home(passwd: &[u8], uid: u32) -> String {
+fn home(passwd: &[u8], uid: u32) -> String {
     let passwd = String::from_utf8_lossy(passwd);
     let line = |line: &str| {
         let fields: Vec<&str> = line.split(':').collect();

@@ -1,5 +1,5 @@
 //! Work done in a copy of this process, which then ends: what may block, hang, change the whole
-//! process, or leave children behind. libcontainer does all four. The copy's orphans become ours,
+//! process, or leave children behind. Making a container does all four. The copy's orphans become ours,
 //! because we are a subreaper.
 
 use std::{

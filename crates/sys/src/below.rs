@@ -23,7 +23,7 @@ pub fn detach(dir: &Path) -> io::Result<()> {
 
 /// The mount points of a table, in the order of mounting. They are the fifth field of a line
 /// (`proc(5)`), with spaces, tabs, newlines and backslashes written in octal.
-fn mount_points(table: &[u8]) -> Vec<PathBuf> {
+pub fn mount_points(table: &[u8]) -> Vec<PathBuf> {
     let lines = table.split(|byte| *byte == b'\n');
     let fields = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
     fields.map(unescape).collect()

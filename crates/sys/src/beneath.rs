@@ -5,11 +5,14 @@
 //! files mean is not known here.
 
 use std::{
-    ffi::{CStr, CString},
+    ffi::{CStr, CString, OsStr, OsString},
     io,
     mem::MaybeUninit,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
+    path::{Component, Path, PathBuf},
 };
 
 use rustix::{
@@ -93,6 +96,94 @@ pub fn set_mode(fd: impl AsFd, mode: Mode) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     Ok(rustix::fs::chmodat(CWD, link, mode, AtFlags::empty())?)
+}
+
+/// What is wanted at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Directory,
+    File,
+}
+
+/// How many symbolic links a path may lead over: as the kernel has it.
+const LINKS: u32 = 40;
+
+/// Opens `path` (`O_PATH`) as [`open_inside`] does, and makes what is missing of it: directories,
+/// and at its end an empty file or a directory. A link that leads nowhere leads to what is made.
+///
+/// # Errors
+/// What is there already is not changed, even if it is not what was wanted; else of the kernel.
+pub fn place(root: impl AsFd, path: &Path, wanted: Place) -> io::Result<OwnedFd> {
+    let root = root.as_fd();
+    match open_inside(root, path, OFlags::PATH, Mode::empty()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        found => return found,
+    }
+    let mut done = PathBuf::new();
+    let mut left: Vec<OsString> = names(path);
+    let mut links = 0;
+    while let Some(name) = left.pop() {
+        if name == ".." {
+            done.pop();
+            continue;
+        }
+        let last = left.is_empty();
+        match step(root, &done, &name, if last { wanted } else { Place::Directory })? {
+            None => done.push(name),
+            Some(link) => {
+                links += 1;
+                if links > LINKS {
+                    return Err(Errno::LOOP.into());
+                }
+                if link.has_root() {
+                    done = PathBuf::new();
+                }
+                left.extend(names(&link));
+            }
+        }
+    }
+    open_inside(root, &at(&done), OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
+}
+
+/// The names in a path, the first one last.
+fn names(path: &Path) -> Vec<OsString> {
+    let name = |part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    };
+    path.components().rev().filter_map(name).collect()
+}
+
+fn at(path: &Path) -> PathBuf {
+    Path::new(".").join(path)
+}
+
+/// Makes what is missing of one name, or gives the link that is there.
+fn step(
+    root: BorrowedFd<'_>,
+    dir: &Path,
+    name: &OsStr,
+    wanted: Place,
+) -> io::Result<Option<PathBuf>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let dir = open_inside(root, &at(dir), flags, Mode::empty())?;
+    let made = match wanted {
+        Place::Directory => rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o755)),
+        Place::File => {
+            let mode = Mode::from_raw_mode(0o644);
+            rustix::fs::mknodat(&dir, name, FileType::RegularFile, mode, 0)
+        }
+    };
+    match made {
+        Ok(()) => Ok(None),
+        Err(Errno::EXIST) => match rustix::fs::readlinkat(&dir, name, Vec::new()) {
+            Ok(link) => Ok(Some(PathBuf::from(OsString::from_vec(link.into_bytes())))),
+            Err(Errno::INVAL) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        },
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// What a name in a directory stands for, links not followed; `None` if there is no such name.
@@ -303,6 +394,35 @@ mod tests {
         assert_eq!(refused(inside("abs/passwd")), Errno::NOENT);
         assert!(inside("../../..").is_ok(), "dots stop at the root");
         assert_eq!(refused(inside("../secret")), Errno::NOENT);
+    }
+
+    #[test]
+    fn a_place_is_found_or_made_and_never_outside() {
+        let top = tempfile::tempdir().unwrap();
+        let inside = |path: &str| top.path().join("root").join(path);
+        fs::create_dir_all(inside("run")).unwrap();
+        fs::create_dir_all(inside("etc")).unwrap();
+        symlink("../run/stub/resolv.conf", inside("etc/resolv.conf")).unwrap();
+        symlink("/run", inside("var")).unwrap();
+        symlink("../../../..", inside("up")).unwrap();
+        symlink("loop", inside("loop")).unwrap();
+        let root = open_root(&inside("")).unwrap();
+        for (path, wanted, made) in [
+            ("/etc/resolv.conf", Place::File, "run/stub/resolv.conf"),
+            ("/var/lib/x", Place::Directory, "run/lib/x"),
+            ("up/etc/../new/file", Place::File, "new/file"),
+            ("/new/file", Place::Directory, "new/file"),
+        ] {
+            let fd = place(&root, Path::new(path), wanted).unwrap();
+            let (got, expected) = (rustix::fs::fstat(&fd).unwrap(), fs::metadata(inside(made)));
+            use std::os::unix::fs::MetadataExt;
+            assert_eq!(got.st_ino, expected.unwrap().ino(), "{path}");
+        }
+        assert!(inside("new/file").is_file() && inside("run/lib/x").is_dir());
+        for (path, errno) in [("loop/x", Errno::LOOP), ("new/file/x", Errno::NOTDIR)] {
+            assert_eq!(refused(place(&root, Path::new(path), Place::File)), errno, "{path}");
+        }
+        assert_eq!(fs::read_dir(top.path()).unwrap().count(), 1, "nothing was made outside");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, StatxAttributes, StatxFlags},
+    fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags},
     io::Errno,
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags,
@@ -39,7 +39,25 @@ impl Detached {
 
     /// Sets attributes of this mount, and with `recursive` of all mounts beneath it.
     pub fn set(&self, attributes: Attributes, recursive: bool) -> io::Result<()> {
-        set_attributes(self.0.as_fd(), attributes, recursive)
+        set_attributes(&self.0, attributes, recursive)
+    }
+
+    /// Sets what becomes of mounts that are made beneath it, here or in its copies.
+    pub fn propagate(&self, how: Propagation, recursive: bool) -> io::Result<()> {
+        let propagation = match how {
+            Propagation::Private => libc::MS_PRIVATE,
+            Propagation::Slave => libc::MS_SLAVE,
+            Propagation::Shared => libc::MS_SHARED,
+        };
+        mount_setattr(self.0.as_fd(), recursive, libc::mount_attr { propagation, ..NOTHING })
+    }
+
+    /// Shows its files as owned by those whom this user namespace maps their owners to (Linux 5.12;
+    /// tmpfs since 6.3, overlays never). The mount must never have been mapped or attached.
+    pub fn map_owners(&self, user_namespace: BorrowedFd<'_>) -> io::Result<()> {
+        let userns_fd = u64::try_from(user_namespace.as_raw_fd()).unwrap_or(u64::MAX);
+        let attr = libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, userns_fd, ..NOTHING };
+        mount_setattr(self.0.as_fd(), false, attr)
     }
 }
 
@@ -57,6 +75,28 @@ pub struct Attributes {
     pub no_suid: bool,
     pub no_dev: bool,
     pub no_exec: bool,
+    /// `None` leaves a mount as it is, and gives a new filesystem the kernel's default.
+    pub access_times: Option<AccessTimes>,
+}
+
+/// When reading a file is noted in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessTimes {
+    /// If it was changed since, or a day has passed.
+    Relative,
+    Always,
+    Never,
+}
+
+/// What becomes of mounts made beneath a mount (`mount_namespaces(7)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    /// They are seen nowhere else.
+    Private,
+    /// Those of its master are seen in it, and not the other way round.
+    Slave,
+    /// Those of each are seen in all of its group.
+    Shared,
 }
 
 impl Attributes {
@@ -67,16 +107,31 @@ impl Attributes {
         flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, self.no_dev);
         flags.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, self.no_exec);
         flags
+            | match self.access_times {
+                None | Some(AccessTimes::Relative) => MountAttrFlags::MOUNT_ATTR_RELATIME,
+                Some(AccessTimes::Always) => MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+                Some(AccessTimes::Never) => MountAttrFlags::MOUNT_ATTR_NOATIME,
+            }
     }
 }
 
-fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes, deep: bool) -> io::Result<()> {
-    let attr = libc::mount_attr {
-        attr_set: attributes.flags().bits().into(),
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
+/// Sets attributes of the mount that `mount` is open on, and with `recursive` of those beneath it.
+pub fn set_attributes(mount: impl AsFd, attributes: Attributes, recursive: bool) -> io::Result<()> {
+    let attr_set = attributes.flags().bits().into();
+    let attr_clr = attributes.access_times.map_or(0, |_| libc::MOUNT_ATTR__ATIME);
+    let attr = libc::mount_attr { attr_set, attr_clr, ..NOTHING };
+    mount_setattr(mount.as_fd(), recursive, attr)
+}
+
+/// Whether attributes of mounts can be set here, and so for all beneath one (Linux 5.12).
+pub fn can_set_attributes() -> bool {
+    mount_setattr(CWD, false, NOTHING).is_ok()
+}
+
+const NOTHING: libc::mount_attr =
+    libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: 0, userns_fd: 0 };
+
+fn mount_setattr(mount: BorrowedFd<'_>, deep: bool, attr: libc::mount_attr) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if deep { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a constant C string, `attr` lives across the call and its size is given.
     let answer = unsafe {
@@ -117,6 +172,45 @@ impl Tmpfs {
         }
         create(&fs, self.attributes)
     }
+}
+
+/// A new filesystem of any kind, as `mount -t` would have it.
+#[derive(Clone, Copy, Debug)]
+pub struct Fresh<'a> {
+    pub kind: &'a str,
+    pub source: Option<&'a str>,
+    /// The filesystem's own: `name` or `name=value`.
+    pub options: &'a [String],
+    pub attributes: Attributes,
+}
+
+impl Fresh<'_> {
+    /// Makes it, attached nowhere.
+    ///
+    /// # Errors
+    /// What the kernel said, in words where it gave any.
+    pub fn make(&self) -> io::Result<Detached> {
+        let fs = fsopen(self.kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+        let configure = || {
+            if let Some(source) = self.source {
+                fsconfig_set_string(&fs, c"source", source)?;
+            }
+            for option in self.options {
+                match option.split_once('=') {
+                    Some((name, value)) => fsconfig_set_string(&fs, name, value)?,
+                    None => fsconfig_set_flag(&fs, option.as_str())?,
+                }
+            }
+            create(&fs, self.attributes)
+        };
+        configure().map_err(|error| in_words(&fs, error))
+    }
+}
+
+/// Opens whatever is at `path`, only to name it (`O_PATH`): nothing is read, and nothing waits.
+pub fn handle(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 /// A second view of what `source` is open on (`O_PATH` is enough), with `recursive` of the mounts
@@ -175,15 +269,28 @@ impl Overlay<'_> {
             .map_err(|_| first)
     }
 
+    /// Makes it, attached nowhere, so that what it shows can be looked at and nobody sees it. Since
+    /// Linux 6.5.
+    ///
+    /// # Errors
+    /// What the kernel said; also that it is too old for this, and not for [`Overlay::mount`].
+    pub fn make(&self) -> io::Result<Detached> {
+        let made = self.make_by(Telling::Descriptors);
+        made.or_else(|first| self.make_by(Telling::Names).map_err(|_| first))
+    }
+
     fn mount_by(&self, telling: Telling, target: &Path) -> io::Result<()> {
-        if telling == Telling::Page {
-            return self.mount_by_page(target);
+        match telling {
+            Telling::Page => self.mount_by_page(target),
+            telling => self.make_by(telling)?.attach(target),
         }
+    }
+
+    fn make_by(&self, telling: Telling) -> io::Result<Detached> {
         let fs = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         self.tell(&fs, telling)
             .and_then(|()| create(&fs, Attributes::default()))
-            .map_err(|error| in_words(&fs, error))?
-            .attach(target)
+            .map_err(|error| in_words(&fs, error))
     }
 
     fn tell(&self, fs: &OwnedFd, telling: Telling) -> io::Result<()> {
@@ -278,6 +385,12 @@ fn in_words(fs: &OwnedFd, error: io::Error) -> io::Error {
         return error;
     }
     io::Error::new(error.kind(), Refused { errno, said: said.join("; ") })
+}
+
+/// Makes the mount at `target`, and those beneath it, receive mounts of the host's, and send none.
+pub fn make_slave(target: &Path) -> io::Result<()> {
+    let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    Ok(mount_change(target, flags)?)
 }
 
 /// Makes the mount at `target`, and those beneath it, neither send nor receive mounts.
@@ -376,6 +489,24 @@ mod tests {
             assert!(unmount(&place.at("target")).unwrap());
             assert!(!unmount(&place.at("target")).unwrap());
         }
+    }
+
+    #[test]
+    fn an_overlay_can_be_looked_into_before_it_is_anywhere() {
+        let place = Place::new();
+        let layers = ["one", "two"].map(|name| {
+            let dir = place.dir(name);
+            fs::write(place.at(name).join(name), name).unwrap();
+            dir
+        });
+        let lower = [layers[0].as_fd(), layers[1].as_fd()];
+        let shown = Overlay { lower: &lower, upper: None }.make().unwrap();
+        for name in ["one", "two"] {
+            assert!(crate::beneath::stat(&shown, name).unwrap().is_some(), "{name}");
+        }
+        let create = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
+        let made = rustix::fs::openat(&shown, "new", create, rustix::fs::Mode::RUSR);
+        assert_eq!(made.unwrap_err(), Errno::ROFS);
     }
 
     #[test]

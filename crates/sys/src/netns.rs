@@ -15,7 +15,7 @@ use rustix::{
 pub use crate::pin::unmake;
 use crate::{
     pin::{self, Kind, naming, on_a_thread},
-    sysctl,
+    sysctl, userns,
 };
 
 /// Makes a network namespace, with `lo` up and the given sysctls set, and pins it to `path`, which
@@ -29,15 +29,35 @@ use crate::{
 /// `InvalidInput` for a sysctl that is not of the network, before anything is made; `AlreadyExists`
 /// if `path` does; else what the kernel said. Nothing is left at `path` then.
 pub fn make(path: &Path, sysctls: &[(&str, &str)]) -> io::Result<()> {
-    let sysctls = sysctls
-        .iter()
-        .map(|(name, value)| Ok((sysctl_file(name)?, *value)))
-        .collect::<io::Result<Vec<_>>>()?;
+    let sysctls = files(sysctls)?;
     pin::place(path)?;
-    on_a_thread("netns", || make_on_this_thread(path, &sysctls)).flatten().inspect_err(|_| {
-        // What went wrong first is what the caller is told; a leftover is unmade by the next undo.
-        let _ = unmake(path);
-    })
+    on_a_thread("netns", || make_on_this_thread(path, &sysctls))
+        .flatten()
+        .inspect_err(|_| unmake_half(path))
+}
+
+/// As [`make`], but the namespace belongs to the user namespace that is pinned at `user`.
+pub fn make_within(user: &Path, path: &Path, sysctls: &[(&str, &str)]) -> io::Result<()> {
+    let sysctls = files(sysctls)?;
+    pin::place(path)?;
+    let make = || {
+        userns::make_within(user, &[(Kind::Network, path)])?;
+        within(path, || {
+            raise_loopback().map_err(|e| naming("raising lo", e))?;
+            sysctl::write(&sysctls)
+        })
+        .flatten()
+    };
+    make().inspect_err(|_| unmake_half(path))
+}
+
+/// What went wrong first is what the caller is told; a leftover is unmade by the next undo.
+fn unmake_half(path: &Path) {
+    let _ = unmake(path);
+}
+
+fn files<'a>(sysctls: &[(&str, &'a str)]) -> io::Result<Vec<(PathBuf, &'a str)>> {
+    sysctls.iter().map(|(name, value)| Ok((sysctl_file(name)?, *value))).collect()
 }
 
 /// Whether a network namespace is pinned at `path`. An empty file that waits for one is none.

@@ -28,6 +28,7 @@ pub enum Kind {
     Network,
     Ipc,
     Uts,
+    User,
 }
 
 impl Kind {
@@ -37,15 +38,17 @@ impl Kind {
             Self::Network => "net",
             Self::Ipc => "ipc",
             Self::Uts => "uts",
+            Self::User => "user",
         }
     }
 
     /// What `clone(2)` calls it.
-    fn flag(self) -> libc::c_int {
+    pub(crate) fn flag(self) -> libc::c_int {
         match self {
             Self::Network => libc::CLONE_NEWNET,
             Self::Ipc => libc::CLONE_NEWIPC,
             Self::Uts => libc::CLONE_NEWUTS,
+            Self::User => libc::CLONE_NEWUSER,
         }
     }
 }
@@ -61,6 +64,12 @@ pub(crate) fn place(path: &Path) -> io::Result<()> {
 /// Pins the namespace that this thread is in.
 pub(crate) fn own(kind: Kind, path: &Path) -> io::Result<()> {
     mount_bind(format!("/proc/thread-self/ns/{}", kind.name()), path)
+        .map_err(|e| naming("pinning", e.into()))
+}
+
+/// Pins a namespace of another process.
+pub(crate) fn others(pid: u32, kind: Kind, path: &Path) -> io::Result<()> {
+    mount_bind(format!("/proc/{pid}/ns/{}", kind.name()), path)
         .map_err(|e| naming("pinning", e.into()))
 }
 

@@ -31,6 +31,15 @@ pub(crate) fn file(name: &str) -> io::Result<PathBuf> {
     Ok(Path::new("/proc/sys").join(below))
 }
 
+/// Sets sysctls in the namespaces of this thread, as far as it may.
+///
+/// # Errors
+/// `InvalidInput` for what is no name, before anything is set; else of the kernel, with the file.
+pub fn set<'a>(sysctls: impl IntoIterator<Item = (&'a str, &'a str)>) -> io::Result<()> {
+    let named = sysctls.into_iter().map(|(name, value)| Ok((file(name)?, value)));
+    write(&named.collect::<io::Result<Vec<_>>>()?)
+}
+
 /// Writes files that [`file`] gave, in the namespaces of this thread.
 pub(crate) fn write(sysctls: &[(PathBuf, &str)]) -> io::Result<()> {
     sysctls.iter().try_for_each(|(file, value)| {

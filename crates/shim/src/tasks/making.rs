@@ -108,7 +108,7 @@ impl Tasks {
     fn runtime(&self, wanted: &Wanted) -> Arc<dyn Runtime> {
         let (systemd, reaper) = (wanted.systemd_cgroup, self.reaper.clone());
         match &wanted.runtime {
-            None => Arc::new(Builtin::new(self.dir.join(super::RUNTIME), systemd, reaper)),
+            None => Arc::new(Builtin::new(self.layout.clone(), reaper)),
             Some(program) => {
                 let name = program.file_name().unwrap_or(program.as_os_str());
                 let root = self.dir.join(super::RUNTIME).join(name);

@@ -36,8 +36,8 @@ impl Write {
     }
 }
 
-/// Writes all, in order, or puts back what was there before.
-pub(super) fn commit(writes: &[Write]) -> io::Result<()> {
+/// Writes all, in order, or puts back what was there before. Gives what was there, in that order.
+pub(super) fn commit(writes: &[Write]) -> io::Result<Vec<Write>> {
     let mut done: Vec<Write> = Vec::new();
     for Write { path, value } in writes {
         let before = fs::read_to_string(path);
@@ -47,11 +47,12 @@ pub(super) fn commit(writes: &[Write]) -> io::Result<()> {
         }
         done.extend(before.map(|old| Write { path: path.clone(), value: old.trim().to_owned() }));
     }
-    Ok(())
+    Ok(done)
 }
 
-/// An old value that will not go back is let be: the error that led here is the one to tell.
-fn undo(done: &[Write]) {
+/// Puts back what was there, the last first. An old value that will not go back is let be: the error
+/// that led here is the one to tell.
+pub(super) fn undo(done: &[Write]) {
     for Write { path, value } in done.iter().rev() {
         let _ = write(path, value);
     }
@@ -118,6 +119,16 @@ mod tests {
         assert!(error.to_string().ends_with("memory.max"), "{error}");
         assert_eq!(fs::read_to_string(dir.path().join("cpu.weight")).unwrap(), "100");
         assert!(!dir.path().join("memory.max").exists());
+    }
+
+    #[test]
+    fn writes_that_were_done_can_be_put_back() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("cpu.weight"), "100\n").unwrap();
+        let done = commit(&[Write::new(dir.path(), "cpu.weight", 7)]).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("cpu.weight")).unwrap(), "7");
+        undo(&done);
+        assert_eq!(fs::read_to_string(dir.path().join("cpu.weight")).unwrap(), "100");
     }
 
     #[test]

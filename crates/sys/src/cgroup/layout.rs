@@ -43,7 +43,7 @@ impl Layout {
     /// `NotFound` if no cgroup hierarchy is mounted.
     pub fn detect() -> io::Result<Self> {
         let path = Path::new("/proc/self/mountinfo");
-        let mounts = fs::read_to_string(path).map_err(|e| file::at("reading", path, e))?;
+        let mounts = fs::read(path).map_err(|e| file::at("reading", path, e))?;
         Self::parse(&mounts).ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, "no cgroup hierarchy is mounted on this host")
         })
@@ -67,8 +67,10 @@ impl Layout {
         Ok(Self::V1 { hierarchies, beside: None })
     }
 
-    /// The layout that a mountinfo file tells of.
-    fn parse(mountinfo: &str) -> Option<Self> {
+    /// The layout that a mountinfo file tells of. Others mount where they like: a path that is not
+    /// text is no reason not to find ours.
+    pub fn parse(mountinfo: &[u8]) -> Option<Self> {
+        let mountinfo = String::from_utf8_lossy(mountinfo);
         let mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
         let mut hierarchies: Vec<Hierarchy> = Vec::new();
         for mount in mounts.iter().filter(|m| m.kind == "cgroup") {
@@ -187,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_hybrid_host_counts_as_v1() {
-        let layout = Layout::parse(HYBRID).unwrap();
+        let layout = Layout::parse(HYBRID.as_bytes()).unwrap();
         assert!(!layout.is_v2());
         assert_eq!(layout.roots().len(), 3);
         let cpu = Path::new("/sys/fs/cgroup/cpu,cpuacct");
@@ -205,8 +207,15 @@ mod tests {
 41 31 0:38 / /sys/fs/my\\040cgroup rw,relatime - cgroup2 cgroup2 rw,nsdelegate
 ";
         let root = PathBuf::from("/sys/fs/my cgroup");
-        assert_eq!(Layout::parse(lines), Some(Layout::V2 { root }));
-        assert_eq!(Layout::parse("1 2 0:3 / / rw - ext4 /dev/x rw\n"), None);
+        assert_eq!(Layout::parse(lines.as_bytes()), Some(Layout::V2 { root }));
+        assert_eq!(Layout::parse(b"1 2 0:3 / / rw - ext4 /dev/x rw\n"), None);
+    }
+
+    #[test]
+    fn a_mount_point_that_is_not_text_hides_no_hierarchy() {
+        let odd = b"50 23 0:40 / /mnt/\xff\xfe rw - tmpfs tmpfs rw\n";
+        let layout = Layout::parse(&[&odd[..], HYBRID.as_bytes()].concat());
+        assert_eq!(layout, Layout::parse(HYBRID.as_bytes()));
     }
 
     #[test]
@@ -222,7 +231,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_mountinfo_is_read_without_a_panic(text in "(\\PC{0,80}\n){0,5}") {
-            let _ = Layout::parse(&text);
+            let _ = Layout::parse(text.as_bytes());
         }
     }
 }

@@ -2,6 +2,9 @@
 //! Only groups named by the caller are touched. Nothing here speaks to systemd, and no process is
 //! put anywhere unless asked. All calls block, for two seconds at the longest.
 
+mod bpf;
+mod device_program;
+mod devices;
 mod file;
 mod layout;
 mod limits;
@@ -16,6 +19,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+pub use devices::Device;
 pub use layout::{Hierarchy, Layout};
 pub use limits::{Limits, Unsupported};
 pub use stats::{HugepageUse, Io, Pressure, Stall, Stats};
@@ -26,6 +30,17 @@ pub struct Cgroup {
     layout: Layout,
     /// Relative to where the hierarchies are mounted.
     path: PathBuf,
+}
+
+/// Limits that were set, and can be put back as they were.
+#[derive(Debug)]
+#[must_use]
+pub struct Change(Vec<file::Write>);
+
+impl Change {
+    pub fn undo(self) {
+        file::undo(&self.0);
+    }
 }
 
 impl Cgroup {
@@ -68,6 +83,10 @@ impl Cgroup {
     fn make_each(&self, made: &mut Vec<PathBuf>) -> io::Result<()> {
         for root in self.layout.roots() {
             let mut dir = root.to_owned();
+            // What is above it is there as a rule, and has been made what it must be.
+            if !self.layout.is_v2() && v1::make_last(root, &self.path, made)? {
+                continue;
+            }
             for part in &self.path {
                 let parent = dir.clone();
                 dir.push(part);
@@ -93,6 +112,14 @@ impl Cgroup {
     /// `Unsupported` if the host lacks a controller (see [`Layout::unsupported`]); `InvalidInput`
     /// if the limits contradict each other; else of the kernel.
     pub fn apply(&self, limits: &Limits) -> io::Result<()> {
+        self.change(limits).map(drop)
+    }
+
+    /// As [`Cgroup::apply`], and can be taken back.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn change(&self, limits: &Limits) -> io::Result<Change> {
         let lacking = self.layout.unsupported(limits);
         if !lacking.is_empty() {
             let lacking: Vec<String> = lacking.iter().map(Unsupported::to_string).collect();
@@ -102,7 +129,33 @@ impl Cgroup {
             Layout::V1 { .. } => v1::writes(self, limits)?,
             Layout::V2 { .. } => v2::writes(&self.unified(), limits)?,
         };
-        file::commit(&writes)
+        file::commit(&writes).map(Change)
+    }
+
+    /// Lets its processes use devices, rule by rule, each over those before it. To be called once: on
+    /// version 2 what is said later can only take away.
+    ///
+    /// # Errors
+    /// Of the kernel, if a rule allows more than the cgroup above does, say.
+    pub fn rule_devices(&self, rules: &[Device]) -> io::Result<()> {
+        if self.layout.is_v2() {
+            return v2::rule_devices(&self.unified(), rules);
+        }
+        let Some(dir) = self.dir_of("devices") else { return Ok(()) };
+        rules.iter().try_for_each(|rule| rule.write(&dir))
+    }
+
+    /// Its directory in each hierarchy of version 1, with the name that is usual for that
+    /// (`cpu,cpuacct`); on version 2 the one, without a name.
+    pub fn directories(&self) -> Vec<(String, PathBuf)> {
+        let name = |root: &Path| root.file_name().unwrap_or_default().to_string_lossy().into();
+        let roots = self.layout.roots().into_iter();
+        roots
+            .map(|root| {
+                let name = if self.layout.is_v2() { String::new() } else { name(root) };
+                (name, root.join(&self.path))
+            })
+            .collect()
     }
 
     /// Whether the kernel can limit swap here. Without it, `Limits::memory_swap` is refused.

@@ -31,6 +31,8 @@ pub struct Stats {
     pub memory_max_usage: u64,
     /// How often the limit was met.
     pub memory_failures: u64,
+    /// How many of its processes, and of those below it, the kernel has killed for want of memory.
+    pub oom_kills: u64,
     /// Usage less the file pages that have not been used of late.
     pub working_set: u64,
     /// Anonymous memory.
@@ -71,7 +73,8 @@ pub struct Io {
 pub struct HugepageUse {
     pub size: String,
     pub usage: u64,
-    pub max_usage: u64,
+    /// None on version 2, which does not tell.
+    pub max_usage: Option<u64>,
 }
 
 /// Pressure stall information, on kernels that keep it.
@@ -95,6 +98,7 @@ pub(super) fn of_v2(dir: &Path) -> io::Result<Stats> {
     let value = |name: &str| number(&dir.join(name));
     let cpu = text("cpu.stat")?;
     let memory = text("memory.stat")?;
+    let events = text("memory.events")?;
     let us = |key| field(&cpu, key).saturating_mul(1000);
     let usage = value("memory.current")?;
     Ok(Stats {
@@ -107,12 +111,13 @@ pub(super) fn of_v2(dir: &Path) -> io::Result<Stats> {
         memory_usage: usage,
         memory_limit: value("memory.max")?,
         memory_max_usage: value("memory.peak")?,
-        memory_failures: field(&text("memory.events")?, "max"),
+        memory_failures: field(&events, "max"),
+        oom_kills: field(&events, "oom_kill"),
         working_set: usage.saturating_sub(field(&memory, "inactive_file")),
         rss: field(&memory, "anon"),
         cache: field(&memory, "file"),
         mapped_file: field(&memory, "file_mapped"),
-        kernel_memory: field(&memory, "kernel"),
+        kernel_memory: kernel_memory(&memory),
         page_faults: field(&memory, "pgfault"),
         major_page_faults: field(&memory, "pgmajfault"),
         swap_usage: value("memory.swap.current")?,
@@ -120,7 +125,7 @@ pub(super) fn of_v2(dir: &Path) -> io::Result<Stats> {
         pids: value("pids.current")?,
         pids_limit: value("pids.max")?,
         io: io_of_v2(&text("io.stat")?),
-        hugepages: hugepages(dir, ".current", ".max_usage")?,
+        hugepages: hugepages(dir, ".current", None)?,
         cpu_pressure: pressure(dir, "cpu.pressure")?,
         memory_pressure: pressure(dir, "memory.pressure")?,
         io_pressure: pressure(dir, "io.pressure")?,
@@ -154,6 +159,7 @@ pub(super) fn of_v1(group: &Cgroup) -> io::Result<Stats> {
         memory_max_usage: value("memory", "memory.max_usage_in_bytes")?,
         memory_failures: value("memory", "memory.failcnt")?
             + value("memory", "memory.memsw.failcnt")?,
+        oom_kills: super::v1::oom_kills(group)?,
         working_set: usage.saturating_sub(field(&memory, "total_inactive_file")),
         rss: field(&memory, "total_rss"),
         cache: field(&memory, "total_cache"),
@@ -173,11 +179,20 @@ pub(super) fn of_v1(group: &Cgroup) -> io::Result<Stats> {
             &text("blkio", "blkio.throttle.io_serviced_recursive")?,
         ),
         hugepages: match group.dir_of("hugetlb") {
-            Some(dir) => hugepages(&dir, ".usage_in_bytes", ".max_usage_in_bytes")?,
+            Some(dir) => hugepages(&dir, ".usage_in_bytes", Some(".max_usage_in_bytes"))?,
             None => Vec::new(),
         },
         ..Stats::default()
     })
+}
+
+/// Kernels before 5.18 tell the parts and not the sum.
+fn kernel_memory(stat: &str) -> u64 {
+    let parts = ["kernel_stack", "pagetables", "percpu", "slab", "vmalloc"];
+    match field(stat, "kernel") {
+        0 => parts.iter().map(|part| field(stat, part)).sum(),
+        sum => sum,
+    }
 }
 
 fn or_none(limit: u64) -> u64 {
@@ -235,7 +250,7 @@ fn to_device(text: &str) -> Option<(u32, u32)> {
 }
 
 /// Every page size for which the cgroup has a file `hugetlb.<size><usage>`.
-fn hugepages(dir: &Path, usage: &str, max: &str) -> io::Result<Vec<HugepageUse>> {
+fn hugepages(dir: &Path, usage: &str, max: Option<&str>) -> io::Result<Vec<HugepageUse>> {
     let Ok(entries) = fs::read_dir(dir) else { return Ok(Vec::new()) };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut sizes: Vec<String> = names
@@ -247,7 +262,7 @@ fn hugepages(dir: &Path, usage: &str, max: &str) -> io::Result<Vec<HugepageUse>>
         .into_iter()
         .map(|size| {
             let value = |file: &str| number(&dir.join(format!("hugetlb.{size}{file}")));
-            Ok(HugepageUse { usage: value(usage)?, max_usage: value(max)?, size })
+            Ok(HugepageUse { usage: value(usage)?, max_usage: max.map(value).transpose()?, size })
         })
         .collect()
 }
@@ -302,6 +317,12 @@ mod tests {
         assert_eq!(or_none(9_223_372_036_854_771_712), u64::MAX);
         assert_eq!(or_none(1 << 40), 1 << 40);
         assert_eq!(file::to_number("max\n"), Some(u64::MAX));
+    }
+
+    #[test]
+    fn memory_of_the_kernel_is_told_in_one_or_in_parts() {
+        assert_eq!(kernel_memory("kernel 9\nslab 4\n"), 9);
+        assert_eq!(kernel_memory("kernel_stack 1\nslab 4\nanon 7\n"), 5);
     }
 
     proptest::proptest! {

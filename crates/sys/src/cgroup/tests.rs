@@ -353,3 +353,39 @@ fn a_make_that_fails_leaves_nothing_behind() {
     assert!(group.make().is_err());
     assert_eq!(fs::read_dir(&good).unwrap().count(), 0);
 }
+
+#[test]
+fn limits_that_were_changed_can_be_put_back() {
+    let Some(layout) = real("v1") else { return };
+    let own = Own::new(&layout, "undo");
+    own.0.make().unwrap();
+    let limits = |cpu_shares, memory| Limits {
+        cpu_shares: Some(cpu_shares),
+        memory: Some(memory),
+        ..Limits::default()
+    };
+    own.0.apply(&limits(512, 64 << 20)).unwrap();
+    let now =
+        || (read(&own.0, "cpu", "cpu.shares"), read(&own.0, "memory", "memory.limit_in_bytes"));
+    let before = now();
+    let change = own.0.change(&limits(256, 32 << 20)).unwrap();
+    assert_eq!(now(), ("256".to_owned(), (32 << 20).to_string()));
+    change.undo();
+    assert_eq!(now(), before);
+}
+
+#[test]
+fn members_are_those_of_the_cgroup_and_of_those_below_it() {
+    let Some(layout) = real("v1") else { return };
+    let own = Own::new(&layout, "members");
+    own.0.make().unwrap();
+    let mut child = waiting("true");
+    for dir in own.0.dirs() {
+        fs::write(dir.join("cgroup.procs"), child.id().to_string()).unwrap();
+    }
+    assert_eq!(own.0.members().unwrap(), [child.id()]);
+    assert_eq!(own.top().members().unwrap(), [child.id()]);
+    tell(&mut child);
+    child.wait().unwrap();
+    assert_eq!(own.top().members().unwrap(), []);
+}

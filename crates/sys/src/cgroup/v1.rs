@@ -28,6 +28,23 @@ pub(super) fn inherit_cpuset(parent: &Path, dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes the cgroup in one call, if what is above it is there. False if it is not, and nothing is made
+/// then.
+pub(super) fn make_last(root: &Path, path: &Path, made: &mut Vec<PathBuf>) -> io::Result<bool> {
+    let dir = root.join(path);
+    match fs::create_dir(&dir) {
+        Ok(()) => made.push(dir.clone()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(file::at("making", &dir, error)),
+    }
+    let of_cpus = root.file_name().is_some_and(|name| name.to_string_lossy().contains("cpuset"));
+    if let Some(parent) = dir.parent().filter(|_| of_cpus) {
+        inherit_cpuset(parent, &dir)?;
+    }
+    Ok(true)
+}
+
 /// What to write where, in an order in which the kernel takes it.
 pub(super) fn writes(group: &Cgroup, limits: &Limits) -> io::Result<Vec<Write>> {
     let dir = |controller: &str| group.dir_of(controller).unwrap_or_default();

@@ -1,10 +1,10 @@
 //! What version 2 wants otherwise than version 1: controllers handed down level by level, and
 //! limits in its own words.
 
-use std::{io, path::Path};
+use std::{fs, io, path::Path};
 
 use super::{
-    Limits,
+    Device, Limits, bpf, device_program,
     file::{self, Write},
     limits::{bytes_or_max, or_max, swap_alone, weight},
 };
@@ -74,6 +74,13 @@ fn bandwidth(dir: &Path, limits: &Limits) -> io::Result<Option<String>> {
             Ok(Some(format!("{quota} {period}")))
         }
     }
+}
+
+/// There is no file for it: the kernel asks a program.
+pub(super) fn rule_devices(dir: &Path, rules: &[Device]) -> io::Result<()> {
+    let Some(program) = device_program::of(rules)? else { return Ok(()) };
+    let group = fs::File::open(dir).map_err(|e| file::at("opening", dir, e))?;
+    bpf::ask_about_devices(&group, &program).map_err(|e| file::at("binding a program to", dir, e))
 }
 
 pub(super) fn oom_kills(dir: &Path) -> io::Result<u64> {
