@@ -95,6 +95,9 @@ pub struct Sandboxer {
     pub grace: Period,
     #[serde(default)]
     pub prepare: Prepare,
+    /// What whoever runs its containers can do, since there is no way to ask.
+    #[serde(default)]
+    pub features: Vec<Feature>,
 }
 
 impl Sandboxer {
@@ -123,6 +126,13 @@ pub enum Prepare {
     #[default]
     None,
     ExtensionsTasks,
+}
+
+/// What not everybody who runs containers can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Feature {
+    RecursiveReadOnlyMounts,
 }
 
 /// How many pods a shim serves.
@@ -187,6 +197,16 @@ pub struct Images {
 pub struct Streaming {
     pub address: SocketAddr,
     pub idle: Period,
+    pub tls_certificate: PathBuf,
+    pub tls_key: PathBuf,
+}
+
+impl Streaming {
+    /// The files of its certificate and of the key to that, if it is to be served over TLS.
+    pub fn tls(&self) -> Option<(&Path, &Path)> {
+        let given = !self.tls_certificate.as_os_str().is_empty();
+        given.then_some((&*self.tls_certificate, &*self.tls_key))
+    }
 }
 
 impl Default for Config {
@@ -285,6 +305,8 @@ struct PartialImages {
 struct PartialStreaming {
     address: Option<SocketAddr>,
     idle: Option<Period>,
+    tls_certificate: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
 }
 
 /// Lays `given` over `whole`, table by table; `handlers` is replaced whole, since a handler that the
@@ -326,6 +348,7 @@ fn check(config: &Config) -> Result<(), String> {
             ));
         }
     }
+    check_tls(&config.streaming)?;
     let parent = &config.cgroups.parent;
     if parent.is_empty() || parent.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return Err(format!(
@@ -333,6 +356,20 @@ fn check(config: &Config) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+fn check_tls(streaming: &Streaming) -> Result<(), String> {
+    let files = [&streaming.tls_certificate, &streaming.tls_key];
+    match files.map(|path| (path.as_os_str().is_empty(), path.is_absolute())) {
+        [(true, _), (true, _)] | [(_, true), (_, true)] => Ok(()),
+        [(false, false), _] | [_, (false, false)] => {
+            Err("`streaming.tls_certificate` and `streaming.tls_key` must be absolute paths".into())
+        }
+        _ => {
+            Err("`streaming.tls_certificate` and `streaming.tls_key` go together: one is empty"
+                .into())
+        }
+    }
 }
 
 fn check_handler(config: &Config, name: &str, handler: &Handler) -> Result<(), String> {
@@ -389,6 +426,14 @@ mod tests {
     }
 
     #[test]
+    fn streams_go_over_tls_if_there_is_a_certificate_and_its_key() {
+        assert_eq!(Config::default().streaming.tls(), None);
+        let text = "[streaming]\ntls_certificate = \"/c.pem\"\ntls_key = \"/k.pem\"";
+        let config = parse(text, "x").unwrap();
+        assert_eq!(config.streaming.tls(), Some((Path::new("/c.pem"), Path::new("/k.pem"))));
+    }
+
+    #[test]
     fn handlers_that_the_file_does_not_name_are_gone() {
         let config = parse("default_handler = \"crun\"\n[handlers.crun]\nruntime = \"crun\"", "x");
         assert_eq!(config.unwrap().handlers.len(), 1);
@@ -416,6 +461,10 @@ mod tests {
             ),
             ("[handlers.podbay]\nsandboxer = \"vm\"", "has no meaning"),
             ("[network]\nfallback = \"magic\"", "magic"),
+            ("[streaming]\ntls_key = \"/k\"", "go together"),
+            ("[streaming]\ntls_certificate = \"/c\"", "go together"),
+            ("[streaming]\ntls_certificate = \"c\"\ntls_key = \"/k\"", "absolute"),
+            ("[sandboxers.vm]\naddress = \"/s\"\nfeatures = [\"all\"]", "all"),
             ("socket = 7", "line 1"),
         ] {
             let error = parse(text, "x").unwrap_err().to_string();

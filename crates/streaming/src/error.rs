@@ -5,6 +5,8 @@ use std::{io, net::SocketAddr};
 
 use names::Class;
 
+use crate::Unusable;
+
 /// How the server fails. Where CRI's reference server has words for it, they are the same.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -27,6 +29,8 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("no TLS for streams")]
+    Tls(#[from] Unusable),
     #[error("the kernel gives no random bytes")]
     Random(#[source] io::Error),
 }
@@ -38,7 +42,7 @@ impl Error {
                 Class::InvalidArgument
             }
             Self::TooMany(_) => Class::ResourceExhausted,
-            Self::Listen { .. } => Class::FailedPrecondition,
+            Self::Listen { .. } | Self::Tls(_) => Class::FailedPrecondition,
             Self::Random(_) => Class::Internal,
         }
     }

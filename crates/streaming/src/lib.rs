@@ -22,6 +22,8 @@ mod sizes;
 mod spdy_wire;
 mod status;
 mod target;
+mod tls;
+mod tls_wire;
 mod tokens;
 mod websocket;
 mod wire;
@@ -39,9 +41,10 @@ pub use server::Server;
 pub use websocket::probe;
 
 pub use target::{End, Process, Refusal, Size, Stream, Target, Terminal};
+pub use tls::{Files, Unusable};
 
 /// How the server is set up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where it listens. Port 0 is any that is free.
     pub address: SocketAddr,
@@ -49,6 +52,8 @@ pub struct Config {
     pub idle: Duration,
     /// How long a client may take to open the streams that it needs.
     pub creation: Duration,
+    /// Over TLS, and not otherwise, if there is a certificate.
+    pub tls: Option<Files>,
 }
 
 impl Default for Config {
@@ -57,6 +62,7 @@ impl Default for Config {
             address: (Ipv4Addr::LOCALHOST, 0).into(),
             idle: Duration::from_secs(4 * 60 * 60),
             creation: Duration::from_secs(30),
+            tls: None,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use rustls::ServerConnection;
 use tokio::{net::TcpStream, time::timeout};
 use tracing::debug;
 
@@ -14,6 +16,7 @@ use crate::{
     load::Share,
     session::Session,
     spdy_wire::Spdy,
+    tls_wire::Secret,
     websocket::{Access, Channels, Tunnel},
     wire::{Lane, Wire},
 };
@@ -35,15 +38,30 @@ mod channel {
     pub(super) const RESIZE: Lane = 4;
 }
 
-/// Serves it to the end. What it sent early came with its request.
+/// A client that has upgraded.
+pub(crate) struct Client {
+    pub(crate) ask: Ask,
+    pub(crate) protocol: Protocol,
+    pub(crate) socket: TcpStream,
+    /// What is between us and the socket, if it came over TLS.
+    pub(crate) tls: Option<Box<ServerConnection>>,
+    /// What it sent early, with its request.
+    pub(crate) early: Bytes,
+}
+
+/// Serves it to the end.
 pub(crate) async fn serve(
     target: Arc<dyn Target>,
-    (ask, protocol): (Ask, Protocol),
-    (socket, early): (TcpStream, &[u8]),
+    client: Client,
     patience: Patience,
     load: Share,
 ) {
-    let session = Session::new(wire(&ask, protocol), early, load);
+    let Client { ask, protocol, socket, tls, early } = client;
+    let wire = wire(&ask, protocol);
+    let session = match tls {
+        Some(tls) => Session::new(Box::new(Secret::new(tls, wire, &early)), &[], load),
+        None => Session::new(wire, &early, load),
+    };
     let work = async {
         match (&ask, protocol) {
             (Ask::PortForward(ask), Protocol::WebSocketForward(_)) => {

@@ -23,6 +23,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::oneshot,
     task::JoinSet,
@@ -34,7 +35,8 @@ use crate::{
     Ask, Config, Error, Load, Target,
     agree::{Protocol, Refused, agree},
     load::{Share, Total},
-    serve::{Patience, serve},
+    serve::{Client, Patience, serve},
+    tls::Tls,
     tokens::Tokens,
 };
 
@@ -61,6 +63,7 @@ pub struct Server {
 
 struct Shared {
     target: Arc<dyn Target>,
+    tls: Option<Arc<Tls>>,
     patience: Patience,
     tokens: Mutex<Tokens>,
     total: Arc<Total>,
@@ -71,13 +74,15 @@ type Upgrade = (OnUpgrade, Ask, Protocol);
 
 impl Server {
     pub async fn bind(config: Config, target: Arc<dyn Target>) -> Result<Self, Error> {
-        let Config { address, idle, creation } = config;
+        let Config { address, idle, creation, tls } = config;
+        let tls = tls.map(Tls::load).transpose()?;
         let failed = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = reachable(listener.local_addr().map_err(failed)?);
         let patience = Patience { idle, creation };
         let (tokens, total) = (Mutex::default(), Arc::default());
-        Ok(Self { listener, address, shared: Arc::new(Shared { target, patience, tokens, total }) })
+        let shared = Shared { target, tls, patience, tokens, total };
+        Ok(Self { listener, address, shared: Arc::new(shared) })
     }
 
     /// A URL at which a client can have this, once, within a minute.
@@ -85,7 +90,8 @@ impl Server {
         ask.check()?;
         let verb = ask.verb();
         let token = self.shared.tokens().give(ask)?;
-        Ok(format!("http://{}/{verb}/{token}", self.address))
+        let scheme = if self.shared.tls.is_some() { "https" } else { "http" };
+        Ok(format!("{scheme}://{}/{verb}/{token}", self.address))
     }
 
     pub fn load(&self) -> Load {
@@ -158,15 +164,25 @@ async fn connection(shared: Arc<Shared>, socket: TcpStream, away: Away) {
     if let Err(error) = prepare(&socket) {
         return debug!("a client has gone: {error}");
     }
-    let upgrade = tokio::select! {
-        upgrade = timeout(REQUEST, upgrade(&shared, socket)) => upgrade,
+    let client = tokio::select! {
+        client = timeout(REQUEST, client(&shared, socket)) => client,
         _ = away => return,
     };
-    let Ok(Some((ask, protocol, parts))) = upgrade else { return };
-    let Parts { io, read_buf, .. } = parts;
-    let socket = (io.into_inner(), read_buf.as_ref());
-    let target = Arc::clone(&shared.target);
-    serve(target, (ask, protocol), socket, shared.patience, load).await;
+    let Ok(Some(client)) = client else { return };
+    serve(Arc::clone(&shared.target), client, shared.patience, load).await;
+}
+
+/// A client once it has upgraded, if it does.
+async fn client(shared: &Shared, socket: TcpStream) -> Option<Client> {
+    let Some(tls) = &shared.tls else {
+        let (ask, protocol, Parts { io, read_buf: early, .. }) = upgrade(shared, socket).await?;
+        return Some(Client { ask, protocol, socket: io.into_inner(), tls: None, early });
+    };
+    let socket = tls.accept(socket).await;
+    let socket = socket.inspect_err(|error| debug!("a client does not speak TLS: {error}")).ok()?;
+    let (ask, protocol, Parts { io, read_buf: early, .. }) = upgrade(shared, socket).await?;
+    let (socket, tls) = io.into_inner().into_inner();
+    Some(Client { ask, protocol, socket, tls: Some(Box::new(tls)), early })
 }
 
 /// What is typed is sent at once, and a client whose host is gone is found out.
@@ -180,10 +196,10 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
 }
 
 /// Answers one request, and waits until the client has what it upgraded to, if it did.
-async fn upgrade(
+async fn upgrade<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     shared: &Shared,
-    socket: TcpStream,
-) -> Option<(Ask, Protocol, Parts<TokioIo<TcpStream>>)> {
+    socket: S,
+) -> Option<(Ask, Protocol, Parts<TokioIo<S>>)> {
     let place: Mutex<Option<Upgrade>> = Mutex::default();
     let service = service_fn(|request: Request<Incoming>| {
         let answer = answer(shared, request).unwrap_or_else(|refused| Answer::refusal(&refused));

@@ -35,6 +35,8 @@ pub(crate) enum Fault {
     Spdy(#[from] spdy::Fatal),
     #[error(transparent)]
     WebSocket(#[from] Broken),
+    #[error(transparent)]
+    Tls(rustls::Error),
 }
 
 /// Nothing more can be sent on the lane.

@@ -3,7 +3,9 @@
 
 use super::{Access, Channels};
 use crate::{
+    Size,
     agree::Coding,
+    sizes::Sizes,
     wire::{Event, Lane, Wire as _},
 };
 
@@ -47,6 +49,16 @@ pub fn hear(base64: bool, closes: bool, pieces: &[&[u8]]) -> Result<Heard, Strin
         heard.answers.extend(answers);
     }
     Ok(heard)
+}
+
+/// The last size of a terminal in what a client says of it; none if there is one that is not a size.
+pub fn last_size(pieces: &[&[u8]]) -> Option<Option<Size>> {
+    let mut sizes = Sizes::default();
+    let mut last = None;
+    for piece in pieces {
+        last = sizes.take(piece).ok()?.or(last);
+    }
+    Some(last)
 }
 
 impl Heard {

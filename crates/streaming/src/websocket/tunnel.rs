@@ -71,7 +71,7 @@ impl<W: Wire> Wire for Tunnel<W> {
     fn next_event(&mut self) -> Result<Option<Event>, Fault> {
         self.next().inspect_err(|fault| match fault {
             Fault::WebSocket(broken) => self.frames.cut_off(*broken),
-            Fault::Spdy(_) => self.ending = true,
+            Fault::Spdy(_) | Fault::Tls(_) => self.ending = true,
         })
     }
 

@@ -27,7 +27,7 @@ fn is_bounded(place: &Place) {
 }
 
 /// Sends the pattern. The pod or command begins to take it once the server is full.
-async fn upload<S>(place: &Place, client: &mut Spdy<S>, to: StreamId)
+pub async fn upload<S>(place: &Place, client: &mut Spdy<S>, to: StreamId)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -43,7 +43,7 @@ where
 }
 
 /// Takes the pattern, once the server is full.
-async fn download<S>(place: &Place, client: &mut Spdy<S>, from: StreamId)
+pub async fn download<S>(place: &Place, client: &mut Spdy<S>, from: StreamId)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -64,7 +64,7 @@ where
     client.until(|client| client.heard(from).ended).await;
 }
 
-fn good() -> String {
+pub fn good() -> String {
     format!("{MUCH} good")
 }
 

@@ -101,7 +101,7 @@ async fn an_address_that_is_taken_is_said() {
     let place = Place::new().await;
     let url = place.server.url(forward(&[])).unwrap();
     let address = parts(&url).0.parse().unwrap();
-    let config = Config { address, idle: Duration::from_secs(1), creation: Duration::from_secs(1) };
+    let config = Config { address, idle: Duration::from_secs(1), ..Config::default() };
     let error = Server::bind(config, place.fake.clone()).await.err().unwrap();
     assert!(names::chain(&error).starts_with(&format!("cannot listen for streams at {address}: ")));
     place.stop().await;

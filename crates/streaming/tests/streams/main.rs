@@ -10,4 +10,5 @@ mod hostile;
 mod http;
 mod place;
 mod spdy_client;
+mod tls;
 mod ws_client;
