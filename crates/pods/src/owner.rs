@@ -3,7 +3,7 @@
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
@@ -11,6 +11,15 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
 pub(crate) struct Owner<R> {
     turn: RwLock<Held<R>>,
     shown: watch::Sender<Arc<R>>,
+    /// Gone when nobody is left who could ask.
+    ear: Weak<dyn Hears<R>>,
+}
+
+/// Hears of every change, as it is shown. It must not wait for anything.
+pub(crate) trait Hears<R>: Send + Sync {
+    fn changed(&self, before: &R, after: &Arc<R>);
+
+    fn erased(&self, last: &Arc<R>);
 }
 
 struct Held<R> {
@@ -22,13 +31,13 @@ struct Held<R> {
 /// The right to change the record. What was changed is seen by others once it is shown.
 pub(crate) struct Turn<'a, R> {
     held: RwLockWriteGuard<'a, Held<R>>,
-    shown: &'a watch::Sender<Arc<R>>,
+    owner: &'a Owner<R>,
 }
 
 impl<R: Clone> Owner<R> {
-    pub(crate) fn new(record: R) -> Arc<Self> {
+    pub(crate) fn new(record: R, ear: Weak<dyn Hears<R>>) -> Arc<Self> {
         let shown = watch::Sender::new(Arc::new(record.clone()));
-        Arc::new(Self { turn: RwLock::new(Held { record, erased: false }), shown })
+        Arc::new(Self { turn: RwLock::new(Held { record, erased: false }), shown, ear })
     }
 
     /// The record as it was last shown.
@@ -44,7 +53,7 @@ impl<R: Clone> Owner<R> {
     /// Waits for whoever is changing the record. None if that erased it.
     pub(crate) async fn turn(&self) -> Option<Turn<'_, R>> {
         let held = self.turn.write().await;
-        (!held.erased).then_some(Turn { held, shown: &self.shown })
+        (!held.erased).then_some(Turn { held, owner: self })
     }
 
     /// Keeps the record from being changed for as long as the guard lives.
@@ -55,12 +64,19 @@ impl<R: Clone> Owner<R> {
 
 impl<R: Clone> Turn<'_, R> {
     pub(crate) fn show(&self) {
-        self.shown.send_replace(Arc::new(self.held.record.clone()));
+        let after = Arc::new(self.held.record.clone());
+        let before = self.owner.shown.send_replace(Arc::clone(&after));
+        if let Some(ear) = self.owner.ear.upgrade() {
+            ear.changed(&before, &after);
+        }
     }
 
     /// There is no record any more: this was the last turn.
     pub(crate) fn erased(&mut self) {
         self.held.erased = true;
+        if let Some(ear) = self.owner.ear.upgrade() {
+            ear.erased(&self.owner.snapshot());
+        }
     }
 }
 
@@ -80,11 +96,39 @@ impl<R> DerefMut for Turn<'_, R> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+
+    #[derive(Default)]
+    struct Ear(Mutex<Vec<String>>);
+
+    impl Hears<i32> for Ear {
+        fn changed(&self, before: &i32, after: &Arc<i32>) {
+            self.0.lock().unwrap().push(format!("{before} became {after}"));
+        }
+
+        fn erased(&self, last: &Arc<i32>) {
+            self.0.lock().unwrap().push(format!("{last} is no more"));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_shown_is_heard() {
+        let ear = Arc::new(Ear::default());
+        let heard: Weak<Ear> = Arc::downgrade(&ear);
+        let owner = Owner::new(1, heard);
+        let mut turn = owner.turn().await.unwrap();
+        *turn = 2;
+        *turn = 3;
+        turn.show();
+        turn.erased();
+        assert_eq!(*ear.0.lock().unwrap(), ["1 became 3", "3 is no more"]);
+    }
 
     #[tokio::test]
     async fn whoever_waited_while_the_record_was_erased_gets_no_turn() {
-        let owner = Owner::new(1);
+        let owner = Owner::new(1, Weak::<Ear>::new());
         let mut turn = owner.turn().await.unwrap();
         let late = owner.turn();
         turn.erased();

@@ -1,51 +1,41 @@
-//! What containers use, read when it is asked for.
+//! What containers and pods use, read when it is asked for: nothing here runs by itself.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use names::{ContainerId, Nanos};
-use shim_api::Stats;
+use names::{Class, ContainerId, Nanos, PodId};
+use sys::{cgroup::Stats as Usage, netdev::Interface};
+use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{
     Error, Pods,
     container::{ContainerRecord, Life},
+    error::Context,
     host::now,
+    pod::PodRecord,
     tasks::must_run,
+    traffic, usage,
 };
 
 /// How long a shim may take to read a few files.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A limit as large as this is none: cgroup v1 says "no limit" by its largest number of pages.
-const NO_LIMIT: u64 = 1 << 62;
+/// How many pods are read at once: each takes a thread or two for as long as it lasts.
+const AT_ONCE: usize = 16;
 
 /// What a container uses.
 #[derive(Clone, Debug)]
 pub struct ContainerStats {
     pub container: Arc<ContainerRecord>,
     pub at: Nanos,
-    /// Processor time since the container began, in ns.
-    pub cpu_ns: u64,
     /// Processor time a second, in ns, since stats were last asked for; none at the first time.
     pub nano_cores: Option<u64>,
-    pub memory: Memory,
+    pub usage: Usage,
     pub layer: Layer,
-}
-
-/// Bytes, but for the faults.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
-    pub usage: u64,
-    pub working_set: u64,
-    /// What is left of the limit; none without a limit.
-    pub available: Option<u64>,
-    pub rss: u64,
-    pub page_faults: u64,
-    pub major_page_faults: u64,
-    pub swap: u64,
 }
 
 /// The container's writable layer.
@@ -56,15 +46,35 @@ pub struct Layer {
     pub inodes: u64,
 }
 
-/// The last sample of each container's processor time, for its rate.
-#[derive(Default)]
-pub(crate) struct Samples {
-    last: Mutex<HashMap<ContainerId, (Nanos, u64)>>,
+/// What a pod uses, in whole.
+#[derive(Clone, Debug)]
+pub struct PodStats {
+    pub pod: Arc<PodRecord>,
+    pub at: Nanos,
+    pub nano_cores: Option<u64>,
+    /// Of its cgroup: that of its containers, of its sandbox, and of what else is put there.
+    pub usage: Usage,
+    pub processes: u64,
+    /// None if the pod has no network of its own, or does not tell.
+    pub traffic: Option<Vec<Interface>>,
+    /// Those that run.
+    pub containers: Vec<ContainerStats>,
 }
 
-impl Samples {
+/// The last sample of each thing's processor time, for its rate.
+pub(crate) struct Samples<K> {
+    last: Mutex<HashMap<K, (Nanos, u64)>>,
+}
+
+impl<K> Default for Samples<K> {
+    fn default() -> Self {
+        Self { last: Mutex::default() }
+    }
+}
+
+impl<K: Eq + Hash + Clone> Samples<K> {
     /// The rate since the last sample, which this one replaces.
-    fn rate(&self, id: &ContainerId, at: Nanos, cpu: u64) -> Option<u64> {
+    fn rate(&self, id: &K, at: Nanos, cpu: u64) -> Option<u64> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (then, before) = last.insert(id.clone(), (at, cpu))?;
         let elapsed = u128::try_from(at.checked_sub(then)?).ok().filter(|elapsed| *elapsed > 0)?;
@@ -72,9 +82,16 @@ impl Samples {
         u64::try_from(used * 1_000_000_000 / elapsed).ok()
     }
 
-    pub(crate) fn forget(&self, id: &ContainerId) {
+    pub(crate) fn forget(&self, id: &K) {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
+}
+
+/// The last samples of all containers and pods.
+#[derive(Default)]
+pub(crate) struct Rates {
+    pub(crate) containers: Samples<ContainerId>,
+    pub(crate) pods: Samples<PodId>,
 }
 
 impl Pods {
@@ -82,37 +99,74 @@ impl Pods {
     pub async fn stats(&self, id: &str) -> Result<ContainerStats, Error> {
         let record = self.known_container(id)?.snapshot();
         must_run(&record)?;
-        self.read_stats(record).await
+        Ok(self.with_rate(self.read_container(record).await?))
     }
 
     /// What those of the containers use that run, and go on running while they are asked.
     pub async fn stats_of(&self, containers: &[Arc<ContainerRecord>]) -> Vec<ContainerStats> {
+        let stats = self.read_containers(containers).await;
+        stats.into_iter().map(|stats| self.with_rate(stats)).collect()
+    }
+
+    /// What a ready pod uses.
+    ///
+    /// # Errors
+    /// Of the class Unavailable if it is not ready.
+    pub async fn pod_stats(&self, id: &str) -> Result<PodStats, Error> {
+        let pod = self.pod(id)?;
+        if !pod.is_ready() {
+            let why = format!("pod {} is not ready, and has no stats", pod.id.short());
+            return Err(Error::Refused { class: Class::Unavailable, why });
+        }
+        let stats = self.read_pod(pod).await?;
+        Ok(self.with_rates(stats))
+    }
+
+    /// What those of the pods use that are ready, and stay so while they are asked.
+    pub async fn pod_stats_of(&self, pods: &[Arc<PodRecord>]) -> Vec<PodStats> {
+        let stats = self.read_pods(pods).await;
+        stats.into_iter().map(|stats| self.with_rates(stats)).collect()
+    }
+
+    fn with_rate(&self, mut stats: ContainerStats) -> ContainerStats {
+        let (id, cpu) = (&stats.container.id, stats.usage.cpu_usage_ns);
+        stats.nano_cores = self.inner.rates.containers.rate(id, stats.at, cpu);
+        stats
+    }
+
+    fn with_rates(&self, mut stats: PodStats) -> PodStats {
+        let (id, cpu) = (&stats.pod.id, stats.usage.cpu_usage_ns);
+        stats.nano_cores = self.inner.rates.pods.rate(id, stats.at, cpu);
+        stats.containers = stats.containers.into_iter().map(|it| self.with_rate(it)).collect();
+        stats
+    }
+
+    /// The newest first, as lists have them.
+    async fn read_containers(&self, containers: &[Arc<ContainerRecord>]) -> Vec<ContainerStats> {
         let running = containers.iter().filter(|it| matches!(it.life, Life::Running { .. }));
-        let mut reading = tokio::task::JoinSet::new();
+        let mut reading = JoinSet::new();
         for container in running.cloned() {
             let this = self.clone();
-            reading.spawn(async move { this.read_stats(container).await });
+            reading.spawn(async move { this.read_container(container).await });
         }
         let mut stats: Vec<_> = reading.join_all().await.into_iter().flatten().collect();
         stats.sort_by_key(|stats| std::cmp::Reverse(stats.container.created_at));
         stats
     }
 
-    async fn read_stats(&self, container: Arc<ContainerRecord>) -> Result<ContainerStats, Error> {
+    async fn read_container(
+        &self,
+        container: Arc<ContainerRecord>,
+    ) -> Result<ContainerStats, Error> {
         let pod = self.pod_of(&container)?.snapshot();
         let stats = self.inner.world.shim(&pod)?.stats(container.id.as_str(), PATIENCE).await?;
         let at = now();
-        let (cpu_ns, memory) = match &stats {
-            Stats::V1(metrics) => v1(metrics),
-            Stats::V2(metrics) => v2(metrics),
-        };
         let images = &self.inner.world.host.images;
         let used = images.container_usage(&container.id).await?;
         Ok(ContainerStats {
-            nano_cores: self.inner.samples.rate(&container.id, at, cpu_ns),
+            nano_cores: None,
             at,
-            cpu_ns,
-            memory,
+            usage: usage::told(&stats),
             layer: Layer {
                 mountpoint: images.root().display().to_string(),
                 bytes: used.bytes,
@@ -121,41 +175,54 @@ impl Pods {
             container,
         })
     }
-}
 
-fn available(limit: u64, working_set: u64) -> Option<u64> {
-    (limit > 0 && limit < NO_LIMIT).then(|| limit.saturating_sub(working_set))
-}
+    /// The newest first. A pod that is not ready any more, or cannot be read, is left out.
+    pub(crate) async fn read_pods(&self, pods: &[Arc<PodRecord>]) -> Vec<PodStats> {
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        let mut reading = JoinSet::new();
+        for pod in pods.iter().filter(|pod| pod.is_ready()).cloned() {
+            let (this, turns) = (self.clone(), Arc::clone(&turns));
+            reading.spawn(async move {
+                let _turn = turns.acquire().await;
+                let read = this.read_pod(pod).await;
+                read.inspect_err(|error| tracing::debug!(error = error.chain(), "left out"))
+            });
+        }
+        let mut stats: Vec<_> = reading.join_all().await.into_iter().flatten().collect();
+        stats.sort_by_key(|stats| std::cmp::Reverse(stats.pod.created_at));
+        stats
+    }
 
-fn v1(metrics: &shim_api::cgroups_v1::Metrics) -> (u64, Memory) {
-    let cpu = metrics.cpu.usage.total;
-    let stat = &metrics.memory;
-    let working_set = stat.usage.usage.saturating_sub(stat.total_inactive_file);
-    let memory = Memory {
-        usage: stat.usage.usage,
-        working_set,
-        available: available(stat.usage.limit, working_set),
-        rss: stat.total_rss,
-        page_faults: stat.total_pg_fault,
-        major_page_faults: stat.total_pg_maj_fault,
-        swap: stat.swap.usage.saturating_sub(stat.usage.usage),
-    };
-    (cpu, memory)
-}
+    async fn read_pod(&self, pod: Arc<PodRecord>) -> Result<PodStats, Error> {
+        let containers: Vec<_> =
+            self.containers_of(&pod.id).iter().map(|owner| owner.snapshot()).collect();
+        let (used, traffic, containers) = tokio::join!(
+            self.read_cgroup(&pod),
+            traffic::of(&pod),
+            self.read_containers(&containers)
+        );
+        let (usage, processes) = used?;
+        let traffic = traffic.unwrap_or_else(|error| {
+            tracing::warn!(pod = %pod.id, error = error.chain(), "its traffic cannot be told");
+            None
+        });
+        Ok(PodStats { at: now(), nano_cores: None, usage, processes, traffic, containers, pod })
+    }
 
-fn v2(metrics: &shim_api::cgroups_v2::Metrics) -> (u64, Memory) {
-    let stat = &metrics.memory;
-    let working_set = stat.usage.saturating_sub(stat.inactive_file);
-    let memory = Memory {
-        usage: stat.usage,
-        working_set,
-        available: available(stat.usage_limit, working_set),
-        rss: stat.anon,
-        page_faults: stat.pgfault,
-        major_page_faults: stat.pgmajfault,
-        swap: stat.swap_usage,
-    };
-    (metrics.cpu.usage_usec.saturating_mul(1000), memory)
+    /// What the pod's cgroup uses, and how many processes are in it. In a cgroup that was named and
+    /// that nobody has made yet, nothing has run.
+    async fn read_cgroup(&self, pod: &PodRecord) -> Result<(Usage, u64), Error> {
+        let (group, path) = (self.inner.world.cgroup(&pod.cgroup)?, pod.cgroup.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            if !group.exists() {
+                return Ok(Default::default());
+            }
+            Ok((group.stats()?, group.members()?.len() as u64))
+        });
+        let read: Result<_, std::io::Error> =
+            read.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()));
+        read.on("reading the cgroup", path)
+    }
 }
 
 #[cfg(test)]
@@ -165,20 +232,11 @@ mod tests {
     #[test]
     fn a_rate_needs_two_samples_and_time_between_them() {
         let samples = Samples::default();
-        let id = ContainerId::from_bytes([1; 32]);
-        assert_eq!(samples.rate(&id, 1_000_000_000, 5), None);
-        assert_eq!(samples.rate(&id, 2_000_000_000, 500_000_005), Some(500_000_000));
-        assert_eq!(samples.rate(&id, 2_000_000_000, 500_000_005), None);
-        assert_eq!(samples.rate(&id, 1_000_000_000, 500_000_005), None);
-        samples.forget(&id);
-        assert_eq!(samples.rate(&id, 9_000_000_000, 6), None);
-    }
-
-    #[test]
-    fn a_limit_beyond_any_memory_is_none() {
-        assert_eq!(available(0, 5), None);
-        assert_eq!(available(!4095, 5), None);
-        assert_eq!(available(10, 4), Some(6));
-        assert_eq!(available(10, 40), Some(0));
+        assert_eq!(samples.rate(&"a", 1_000_000_000, 5), None);
+        assert_eq!(samples.rate(&"a", 2_000_000_000, 500_000_005), Some(500_000_000));
+        assert_eq!(samples.rate(&"a", 2_000_000_000, 500_000_005), None);
+        assert_eq!(samples.rate(&"a", 1_000_000_000, 500_000_005), None);
+        samples.forget(&"a");
+        assert_eq!(samples.rate(&"a", 9_000_000_000, 6), None);
     }
 }

@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use cri_proto::{MAX_MESSAGE, v1};
-use names::Labels;
-use pods::ContainerRecord;
-use tonic::Status;
+use tonic::{Status, codegen::BoxStream};
 
-use super::{RuntimeService, has_labels};
-use crate::{code, parse, show};
+use super::RuntimeService;
+use crate::{code, parse, pieces, show};
 
 impl RuntimeService {
     pub(super) async fn create_container(
@@ -51,20 +49,18 @@ impl RuntimeService {
         &self,
         request: v1::ListContainersRequest,
     ) -> Result<v1::ListContainersResponse, Status> {
-        let filter = request.filter.unwrap_or_default();
-        let state = filter.state.map(|wanted| wanted.state);
-        let mut containers = self.pods.containers();
-        containers.retain(|container| {
-            let asked = Filter {
-                id: &filter.id,
-                pod: &filter.pod_sandbox_id,
-                labels: &filter.label_selector,
-            };
-            asked.wants(container)
-                && state.is_none_or(|state| state == show::container(container).state)
-        });
+        let containers = self.wanted_containers(request.filter);
         let containers = containers.iter().map(|container| show::container(container)).collect();
         Ok(v1::ListContainersResponse { containers })
+    }
+
+    pub(super) async fn stream_containers(
+        &self,
+        request: v1::StreamContainersRequest,
+    ) -> Result<BoxStream<v1::StreamContainersResponse>, Status> {
+        let all = self.wanted_containers(request.filter).into_iter();
+        let shown = all.map(|container| show::container(&container));
+        Ok(pieces::of(shown, |containers| v1::StreamContainersResponse { containers }))
     }
 
     pub(super) async fn container_status(
@@ -114,49 +110,11 @@ impl RuntimeService {
             exit_code: output.code,
         })
     }
-
-    pub(super) async fn container_stats(
-        &self,
-        request: v1::ContainerStatsRequest,
-    ) -> Result<v1::ContainerStatsResponse, Status> {
-        let stats = self.pods.stats(&request.container_id).await.map_err(code::status)?;
-        Ok(v1::ContainerStatsResponse { stats: Some(show::stats(&stats)) })
-    }
-
-    /// Of the containers that run. One that ends while it is asked is left out.
-    pub(super) async fn list_container_stats(
-        &self,
-        request: v1::ListContainerStatsRequest,
-    ) -> Result<v1::ListContainerStatsResponse, Status> {
-        let filter = request.filter.unwrap_or_default();
-        let asked =
-            Filter { id: &filter.id, pod: &filter.pod_sandbox_id, labels: &filter.label_selector };
-        let mut containers = self.pods.containers();
-        containers.retain(|container| asked.wants(container));
-        let stats = self.pods.stats_of(&containers).await;
-        let stats = stats.iter().map(show::stats).collect();
-        Ok(v1::ListContainerStatsResponse { stats })
-    }
 }
 
 /// What an answer has besides the output of a command, in bytes; more than enough. Output that does
 /// not fit is dropped without a word, as CRI has it for more than 16 MiB.
 const FRAME: usize = 4 << 10;
-
-/// What the filters of lists and of stats have in common.
-struct Filter<'a> {
-    id: &'a str,
-    pod: &'a str,
-    labels: &'a Labels,
-}
-
-impl Filter<'_> {
-    fn wants(&self, container: &ContainerRecord) -> bool {
-        container.id.as_str().starts_with(self.id)
-            && container.pod.as_str().starts_with(self.pod)
-            && has_labels(&container.plan.labels, self.labels)
-    }
-}
 
 /// A time in seconds; below zero is none.
 fn seconds(seconds: i64) -> Duration {

@@ -1,13 +1,10 @@
-//! The five RPCs of pod sandboxes.
-
-use std::sync::Arc;
+//! The RPCs of pod sandboxes.
 
 use cri_proto::v1;
-use pods::PodRecord;
-use tonic::Status;
+use tonic::{Status, codegen::BoxStream};
 
-use super::{RuntimeService, has_labels};
-use crate::{code, parse, show};
+use super::RuntimeService;
+use crate::{code, parse, pieces, show};
 
 impl RuntimeService {
     pub(super) async fn run_pod_sandbox(
@@ -40,15 +37,19 @@ impl RuntimeService {
         &self,
         request: v1::PodSandboxStatusRequest,
     ) -> Result<v1::PodSandboxStatusResponse, Status> {
+        let timestamp = show::now();
         let pod = self.pods.pod(&request.pod_sandbox_id).map_err(code::status)?;
         let mut info = std::collections::BTreeMap::new();
         if request.verbose {
             info.insert("info".to_owned(), pods::verbose_pod(&pod));
         }
+        let containers = self.pods.containers_in(&pod.id);
         Ok(v1::PodSandboxStatusResponse {
             status: Some(show::pod_status(&pod)),
             info,
-            ..Default::default()
+            // A kubelet that goes by events asks for these, to know what it has not missed.
+            containers_statuses: containers.iter().map(|it| show::container_status(it)).collect(),
+            timestamp,
         })
     }
 
@@ -56,16 +57,31 @@ impl RuntimeService {
         &self,
         request: v1::ListPodSandboxRequest,
     ) -> Result<v1::ListPodSandboxResponse, Status> {
-        let filter = request.filter.unwrap_or_default();
-        let mut pods = self.pods.pods();
-        pods.retain(|pod| is_wanted(pod, &filter));
+        let pods = self.wanted_pods(request.filter);
         Ok(v1::ListPodSandboxResponse { items: pods.iter().map(|pod| show::pod(pod)).collect() })
     }
-}
 
-fn is_wanted(pod: &Arc<PodRecord>, filter: &v1::PodSandboxFilter) -> bool {
-    let state = filter.state.as_ref().map(|wanted| wanted.state);
-    pod.id.as_str().starts_with(&filter.id)
-        && state.is_none_or(|state| state == show::pod(pod).state)
-        && has_labels(&pod.plan.labels, &filter.label_selector)
+    pub(super) async fn stream_pod_sandboxes(
+        &self,
+        request: v1::StreamPodSandboxesRequest,
+    ) -> Result<BoxStream<v1::StreamPodSandboxesResponse>, Status> {
+        let shown = self.wanted_pods(request.filter).into_iter().map(|pod| show::pod(&pod));
+        Ok(pieces::of(shown, |pod_sandboxes| v1::StreamPodSandboxesResponse { pod_sandboxes }))
+    }
+
+    pub(super) async fn update_pod_sandbox_resources(
+        &self,
+        request: v1::UpdatePodSandboxResourcesRequest,
+    ) -> Result<v1::UpdatePodSandboxResourcesResponse, Status> {
+        let parse = |limits: Option<v1::LinuxContainerResources>, field| {
+            limits.map(|limits| parse::resources(limits, field)).transpose()
+        };
+        let resize = pods::Resize {
+            overhead: parse(request.overhead, "overhead").map_err(code::rejected)?,
+            resources: parse(request.resources, "resources").map_err(code::rejected)?,
+        };
+        let resized = self.pods.resize_pod(&request.pod_sandbox_id, resize).await;
+        resized.map_err(code::status)?;
+        Ok(v1::UpdatePodSandboxResourcesResponse {})
+    }
 }
