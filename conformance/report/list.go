@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -28,7 +29,9 @@ type spec struct {
 	Spec   string `json:"spec"`            // its text as critest prints it, after the group
 	Reason string `json:"reason"`          // why it is not demanded; empty for what is
 	Needs  string `json:"needs,omitempty"` // a feature of the host, see hosts; without it the spec is skipped
-	group  string
+	// Handlers that cannot do it, each with the reason; with them the spec is skipped.
+	NotBy map[string]string `json:"notBy,omitempty"`
+	group string
 }
 
 type want string
@@ -90,6 +93,8 @@ func (s spec) check() error {
 		return fmt.Errorf("what must pass needs no reason")
 	case s.Want != pass && s.Reason == "":
 		return fmt.Errorf("has no reason for not being demanded")
+	case slices.Contains(slices.Collect(maps.Values(s.NotBy)), ""):
+		return fmt.Errorf("has a handler in notBy without a reason")
 	case s.Needs != "" && !known:
 		return fmt.Errorf("needs %q, which nobody knows how to look for: add it to hosts", s.Needs)
 	}
@@ -107,8 +112,9 @@ func (s spec) pattern() string {
 
 // choice is what someone wants to run.
 type choice struct {
-	groups []string // none: all
-	later  bool
+	groups  []string // none: all
+	later   bool
+	handler string // empty: the runtime's default, which has no exceptions
 }
 
 func (c choice) check(l list) error {
@@ -133,6 +139,14 @@ func short(group string) string {
 	return strings.TrimSuffix(group, " [Conformance]")
 }
 
+// lacks says why the spec cannot be run here, or nothing.
+func (c choice) lacks(s spec) string {
+	if why, listed := s.NotBy[c.handler]; listed {
+		return why
+	}
+	return s.lacks()
+}
+
 func (c choice) runs(s spec) bool {
-	return c.covers(s) && s.lacks() == "" && (s.Want == pass || c.later && s.Want == later)
+	return c.covers(s) && c.lacks(s) == "" && (s.Want == pass || c.later && s.Want == later)
 }

@@ -1,7 +1,7 @@
 // The program report holds a run of critest against the reviewed list expected.json. It starts nothing: the script run does.
 //
-//	report focus  --list FILE [--groups A,B] [--later]                  prints the flags that make critest run just those specs
-//	report check  --list FILE --report FILE [--groups A,B] [--later]    prints one line a spec and the totals; fails when not as expected
+//	report focus  --list FILE [--groups A,B] [--later] [--handler H]                  prints the flags that make critest run just those specs
+//	report check  --list FILE --report FILE [--groups A,B] [--later] [--handler H]    prints one line a spec and the totals; fails when not as expected
 //	report audit  --list FILE --report FILE                             compares the list with the specs that critest has
 //
 // See README.md.
@@ -67,6 +67,7 @@ func parse(command string, args []string) (options, error) {
 	flags.StringVar(&o.list, "list", "", "the reviewed list")
 	flags.StringVar(&o.report, "report", "", "critest's JSON report")
 	flags.BoolVar(&o.choice.later, "later", false, "also the specs that are marked later")
+	flags.StringVar(&o.choice.handler, "handler", "", "the handler of the pods; it may have exceptions")
 	groups := flags.String("groups", "", "groups, separated by commas; empty means all")
 	if err := flags.Parse(args); err != nil {
 		return o, err

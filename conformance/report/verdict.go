@@ -61,8 +61,8 @@ func judgeUnlisted(text string) verdict {
 func judgeOne(s spec, c choice, o outcome, there bool) verdict {
 	v := verdict{spec: s, took: o.took}
 	switch {
-	case s.lacks() != "":
-		v.ruling, v.why = skipped, s.lacks()
+	case c.lacks(s) != "":
+		v.ruling, v.why = skipped, c.lacks(s)
 	case !there:
 		v.ruling, v.absent, v.why = failed, true, "critest has no such spec: take it off the list"
 	case s.Want == never || s.Want == later && !c.later:

@@ -91,3 +91,14 @@ pub fn mount(host: &Path, inside: &str) -> v1::Mount {
         ..Default::default()
     }
 }
+
+/// An image, or a folder in it, seen in a container, as the kubelet asks for it.
+pub fn image_mount(image: &str, sub_path: &str, inside: &str) -> v1::Mount {
+    v1::Mount {
+        image: Some(v1::ImageSpec { image: image.to_owned(), ..Default::default() }),
+        image_sub_path: sub_path.to_owned(),
+        container_path: inside.to_owned(),
+        readonly: true,
+        ..Default::default()
+    }
+}

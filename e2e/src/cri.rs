@@ -142,6 +142,11 @@ impl Cri {
         answer.status.ok_or_else(|| Status::data_loss("a status without a status"))
     }
 
+    pub async fn status(&self) -> Answer<v1::StatusResponse> {
+        let request = v1::StatusRequest { verbose: false };
+        Ok(self.runtime().status(request).await?.into_inner())
+    }
+
     /// The pid of a running container, which only the verbose status tells.
     pub async fn pid(&self, id: &str) -> Answer<i32> {
         let request = v1::ContainerStatusRequest { container_id: id.to_owned(), verbose: true };
@@ -224,6 +229,26 @@ impl Cri {
     pub async fn all_images(&self) -> Answer<Vec<v1::Image>> {
         let request = v1::ListImagesRequest::default();
         Ok(self.images().list_images(request).await?.into_inner().images)
+    }
+
+    pub async fn images_like(&self, name: &str) -> Answer<Vec<v1::Image>> {
+        let image = Some(v1::ImageSpec { image: name.to_owned(), ..Default::default() });
+        let request = v1::ListImagesRequest { filter: Some(v1::ImageFilter { image }) };
+        Ok(self.images().list_images(request).await?.into_inner().images)
+    }
+
+    /// What images take on the disk, and what containers have written.
+    ///
+    /// # Errors
+    /// That of the call.
+    pub async fn disk(&self) -> Answer<[v1::FilesystemUsage; 2]> {
+        let request = v1::ImageFsInfoRequest {};
+        let mut answer = self.images().image_fs_info(request).await?.into_inner();
+        let both = (answer.image_filesystems.pop(), answer.container_filesystems.pop());
+        let (Some(images), Some(containers)) = both else {
+            return Err(Status::data_loss("a filesystem is missing"));
+        };
+        Ok([images, containers])
     }
 
     pub async fn remove_image(&self, name: &str) -> Answer<()> {

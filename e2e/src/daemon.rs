@@ -353,7 +353,7 @@ fn make_folders(place: &Place) {
         place.certs_d(),
     ];
     for folder in folders {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&folder);
         made.unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fs,
     path::Path,
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{Daemon, Place, clean, eventually_within, is_true, process, wait::seen_within};
@@ -13,6 +13,9 @@ use crate::{Daemon, Place, clean, eventually_within, is_true, process, wait::see
 /// How long what is removed may take to be gone: network namespaces, and the interfaces in them, are
 /// dismantled by the kernel in its own time.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Longer than the daemon's runtime keeps a thread for work that blocks when there is none: 10 s.
+const IDLE: Duration = Duration::from_secs(11);
 
 /// What there is of one daemon's pods on the host, by its kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +59,75 @@ impl Snapshot {
     }
 }
 
+/// What the daemon and its shims hold for themselves, by process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held(BTreeMap<String, Counts>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counts {
+    descriptors: usize,
+    threads: usize,
+}
+
+impl Held {
+    /// What there is more of, in words.
+    fn beyond(&self, before: &Self) -> Vec<String> {
+        let more = |(name, now): (&String, &Counts)| {
+            let then = before.0.get(name).copied().unwrap_or(Counts { descriptors: 0, threads: 0 });
+            let has_more = now.descriptors > then.descriptors || now.threads > then.threads;
+            has_more.then(|| format!("{name}: {now:?}, and before {then:?}"))
+        };
+        self.0.iter().filter_map(more).collect()
+    }
+}
+
 impl Daemon {
+    /// Descriptors and threads of the daemon and of its shims.
+    pub fn held(&self) -> Held {
+        let ours = |it: &process::Process| {
+            let is_shim = it.exe.ends_with("podbay-shim") && it.belongs_to(&self.place);
+            self.pid() == Some(it.pid) || is_shim
+        };
+        let counts = |pid: i32| Counts {
+            descriptors: entries(&format!("/proc/{pid}/fd")),
+            threads: entries(&format!("/proc/{pid}/task")),
+        };
+        let all = process::all().into_iter().filter(ours);
+        let name = |it: &process::Process| format!("{} {}", it.exe.display(), it.pid);
+        Held(all.map(|it| (name(&it), counts(it.pid))).collect())
+    }
+
+    /// The same, once nothing has changed for longer than a thread is kept that does nothing.
+    ///
+    /// # Panics
+    /// It goes on changing.
+    pub async fn held_at_rest(&self) -> Held {
+        let (mut last, mut since) = (self.held(), Instant::now());
+        eventually_within(4 * IDLE, "the daemon comes to rest", async || {
+            let now = self.held();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            (since.elapsed() > IDLE).then(|| last.clone())
+        })
+        .await
+    }
+
+    /// Asserts that nothing is held that was not held before, once idle threads have gone.
+    ///
+    /// # Panics
+    /// It is, and stays so.
+    pub async fn assert_holds_no_more(&self, before: &Held, after: &str) {
+        let mut more = Vec::new();
+        let same = seen_within(3 * IDLE, async || {
+            more = self.held().beyond(before);
+            is_true(more.is_empty())
+        });
+        if same.await.is_none() {
+            panic!("after {after} more is held:\n  {}", more.join("\n  "));
+        }
+    }
+
     /// All that there is of its pods on the host.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::take(&self.place, self.pid())
@@ -110,15 +181,17 @@ impl Daemon {
 
     /// How many descriptors the daemon has open.
     pub fn descriptors(&self) -> usize {
-        let dir = format!("/proc/{}/fd", self.pid().unwrap_or_default());
-        fs::read_dir(dir).map_or(0, Iterator::count)
+        entries(&format!("/proc/{}/fd", self.pid().unwrap_or_default()))
     }
 
     /// How many threads it has.
     pub fn threads(&self) -> usize {
-        let dir = format!("/proc/{}/task", self.pid().unwrap_or_default());
-        fs::read_dir(dir).map_or(0, Iterator::count)
+        entries(&format!("/proc/{}/task", self.pid().unwrap_or_default()))
     }
+}
+
+fn entries(dir: &str) -> usize {
+    fs::read_dir(dir).map_or(0, Iterator::count)
 }
 
 /// A snapshot that has stopped changing, without processes.

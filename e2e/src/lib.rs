@@ -27,10 +27,12 @@ mod registry;
 mod sandboxer;
 mod wait;
 
-pub use ask::{IMAGE, container, host_network, mount, security, sharing, shell, sleeps};
+pub use ask::{
+    IMAGE, container, host_network, image_mount, mount, security, sharing, shell, sleeps,
+};
 pub use cri::{Cri, refused};
 pub use daemon::{Daemon, Options};
-pub use host::Snapshot;
+pub use host::{Held, Snapshot};
 pub use image::{Layer, Layout, SYMLINK, busybox, busybox_layer};
 pub use log::{Line, lines, text};
 pub use place::Place;

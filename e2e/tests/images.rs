@@ -320,3 +320,100 @@ async fn images_outlive_the_daemon_that_is_killed_while_it_pulls() {
         cri.remove_image(&layout.config).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn an_image_has_one_id_wherever_it_is_told_of_and_is_found_by_all_its_names() {
+    let Some(node) = Daemon::start_bare(Options::default()).await else { return };
+    let Some(registry) = Registry::start(&node.folder("registry")).await else { return };
+    for host in ["registry.test", "other.test"] {
+        lead(&node.place.certs_d(), host, registry.port);
+    }
+    let (cri, layout) = (node.cri(), app(&node, "first"));
+    registry.push(&layout, "team/app:1");
+    registry.push(&layout, "app:2");
+    let names = ["registry.test/team/app:1", "other.test/app:2"];
+    let id = cri.pull(names[0]).await.unwrap();
+    assert_eq!(cri.pull(names[1]).await.unwrap(), id, "the same from wherever it comes");
+    let image = cri.image(&id).await.unwrap().unwrap();
+    assert_eq!((image.id.as_str(), image.repo_digests.len()), (id.as_str(), 2));
+    let all_names = image.repo_digests.iter().chain(&image.repo_tags).chain([&id]);
+    for name in all_names.clone() {
+        let listed = cri.images_like(name).await.unwrap();
+        assert_eq!(listed, std::slice::from_ref(&image), "{name}");
+    }
+    assert!(cri.images_like("registry.test/team/app:2").await.unwrap().is_empty());
+    assert_eq!(cri.images_like("").await.unwrap().len(), 1, "no name is no filter");
+
+    let pod = cri.run_pod(&node.pod("p")).await.unwrap();
+    for (n, name) in all_names.enumerate() {
+        let container = cri.create(&pod, &named(sleeps(&format!("c{n}")), name)).await.unwrap();
+        assert_eq!(cri.container(&container).await.unwrap().image_id, id, "{name}");
+    }
+    let listed = cri.containers().await.unwrap();
+    assert!(listed.len() == 5 && listed.iter().all(|container| container.image_id == id));
+
+    for name in [&image.repo_digests[1], &image.repo_tags[0], &id, &id["sha256:".len()..].into()] {
+        cri.remove_image(name).await.unwrap();
+        assert!(cri.all_images().await.unwrap().is_empty(), "{name} stands for all of them");
+        cri.remove_image(name).await.expect("what is gone can be removed");
+        assert_eq!(cri.pull(names[0]).await.unwrap(), id);
+        assert_eq!(cri.pull(names[1]).await.unwrap(), id);
+    }
+}
+
+#[tokio::test]
+async fn the_pause_image_is_pinned_for_as_long_as_it_is_and_removed_if_asked() {
+    let options = Options::default().set("images.pause_image", &format!("{IMAGE:?}"));
+    let Some(mut node) = Daemon::start(options).await else { return };
+    let other = admin::MakeImageRequest { reference: "e2e.test/o:1".into(), ..Default::default() };
+    node.cri().make_image(other).await.unwrap();
+    let pinned = async |node: &Daemon, name: &str| {
+        let image = node.cri().image(name).await.unwrap().unwrap();
+        let listed = node.cri().images_like(name).await.unwrap();
+        assert_eq!(listed[0].pinned, image.pinned);
+        image.pinned
+    };
+    assert!(pinned(&node, IMAGE).await && !pinned(&node, "e2e.test/o:1").await);
+    node.cri().remove_image(IMAGE).await.expect("a pin is advice, and whoever asks has it gone");
+    assert_eq!(node.cri().image(IMAGE).await.unwrap(), None);
+    node.make_image().await;
+    assert!(pinned(&node, IMAGE).await);
+    node.kill();
+    node.set("images.pause_image", "\"e2e.test/o:1\"");
+    node.start_again().await;
+    assert!(!pinned(&node, IMAGE).await && pinned(&node, "e2e.test/o:1").await);
+}
+
+#[tokio::test]
+async fn what_containers_write_is_counted_apart_from_images_on_one_filesystem() {
+    let Some(node) = Daemon::start(Options::default()).await else { return };
+    let cri = node.cri();
+    let value = |value: Option<v1::UInt64Value>| value.expect("it is told").value;
+    let used = |usage: v1::FilesystemUsage| (value(usage.used_bytes), value(usage.inodes_used));
+    let [images, containers] = cri.disk().await.unwrap();
+    assert!(images.timestamp > 0 && containers.timestamp > 0);
+    assert_eq!(images.fs_id, containers.fs_id, "the kubelet tells one filesystem from two by this");
+    let root = node.place.root().display().to_string();
+    assert!(images.fs_id.clone().unwrap().mountpoint.starts_with(&root));
+    let (image_bytes, image_inodes) = used(images);
+    assert!(image_bytes > 100_000 && image_inodes > 40, "{image_bytes} {image_inodes}");
+    assert_eq!(used(containers), (0, 0));
+
+    let pod = cri.run_pod(&node.pod("p")).await.unwrap();
+    let line = "mkdir /new; for n in $(seq 10); do head -c 300000 /dev/zero > /new/$n; done; sync";
+    for name in ["a", "b"] {
+        let id = cri.launch(&pod, &sleeps(name)).await.unwrap();
+        cri.shell(&id, line).await.unwrap();
+    }
+    let grown = async || {
+        let [images, containers] = cri.disk().await.unwrap();
+        assert_eq!(used(images).0, image_bytes, "they are not the images'");
+        let (bytes, inodes) = used(containers);
+        (bytes >= 6_000_000).then_some((bytes, inodes))
+    };
+    let (bytes, inodes) = e2e::eventually("what was written is counted", grown).await;
+    assert!(bytes < 8_000_000 && (22..60).contains(&inodes), "{bytes} {inodes}");
+    cri.remove_pod(&pod).await.unwrap();
+    let [_, containers] = cri.disk().await.unwrap();
+    assert_eq!(used(containers), (0, 0));
+}

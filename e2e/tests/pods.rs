@@ -373,3 +373,60 @@ async fn the_cgroup_that_the_kubelet_gives_is_used_and_left_to_it() {
     let left: Vec<_> = left.filter(|entry| entry.path().is_dir()).collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[tokio::test]
+async fn status_tells_of_each_handler_what_its_runtime_can_do() {
+    let mut options = Options::default()
+        .set("handlers.podbay.runtime", r#""""#)
+        .set("handlers.pause.controller", r#""pause""#);
+    if e2e::has("runc") {
+        options = options.set("handlers.runc.runtime", r#""runc""#);
+    }
+    let Some(mut node) = Daemon::prepare(options).await else { return };
+    // One that is older than the question, and one that can do all.
+    for (name, answer) in [
+        ("old", "exit 1"),
+        ("new", r#"echo '{"mountOptions":["rro"],"linux":{"namespaces":["user"]}}'"#),
+    ] {
+        let script = node.folder("runtimes").join(name);
+        std::fs::write(&script, format!("#!/bin/sh\n{answer}\n")).unwrap();
+        e2e::run("chmod", &["755", &script.display().to_string()]);
+        node.set(
+            &format!("handlers.{name}.runtime"),
+            &format!("{:?}", script.display().to_string()),
+        );
+    }
+    node.start_again().await;
+    let cri = node.cri();
+    let status = cri.status().await.unwrap();
+    let features = |name: &str| {
+        let handler = status.runtime_handlers.iter().find(|handler| handler.name == name);
+        let handler = handler.unwrap_or_else(|| panic!("{name:?} is not among them"));
+        handler.features.expect("it has some, or it says that it has none")
+    };
+    let default = features("");
+    assert_eq!(default, features("podbay"));
+    assert!(default.recursive_read_only_mounts);
+    assert!(features("pause").recursive_read_only_mounts);
+    assert!(features("new").recursive_read_only_mounts);
+    assert!(!features("old").recursive_read_only_mounts);
+    if e2e::has("runc") {
+        let said = e2e::run("runc", &["features"]).contains("\"rro\"");
+        assert_eq!(features("runc").recursive_read_only_mounts, said);
+    }
+    let of_all = status.features.unwrap();
+    assert!(of_all.supplemental_groups_policy);
+    // Whether this kernel can is one question; with the node's network it is no other.
+    assert_eq!(of_all.user_namespaces_host_network, default.user_namespaces);
+
+    node.make_image().await;
+    let pod = cri.run_pod_by(&node.pod("p"), "old").await.unwrap();
+    let mut config = e2e::sleeps("c");
+    config.mounts = vec![v1::Mount {
+        readonly: true,
+        recursive_read_only: true,
+        ..e2e::mount(&node.folder("data"), "/data")
+    }];
+    let why = refused(cri.create(&pod, &config).await, Code::InvalidArgument);
+    assert!(why.contains("RROUnsupported"), "{why}");
+}

@@ -113,6 +113,9 @@ pub struct Sandbox {
     pub log_directory: Option<PathBuf>,
     /// The pinned network namespace; none for the host's.
     pub netns: Option<PathBuf>,
+    /// The pinned user namespace; none for the host's. The network namespace belongs to it, if that is
+    /// not the host's.
+    pub user_namespace: Option<oci::UserNamespace>,
     pub host_ipc: bool,
     pub pid: PidNamespace,
     /// The pod's shared memory, a mounted tmpfs; none with the host's ipc namespace.

@@ -72,7 +72,7 @@ impl PinnedNamespaces {
             ipc: join(made.ipc, files.pin(Kind::Ipc)),
             uts: join(made.uts, files.pin(Kind::Uts)),
             pid: Namespace::Own,
-            user: None,
+            user: sandbox.user_namespace.clone(),
         };
         // The sysctls were set when the namespaces were made.
         let sandbox = Sandbox { sysctls: Default::default(), ..sandbox.clone() };
@@ -120,6 +120,7 @@ impl Controller for PinnedNamespaces {
         sys::namespaces::make(&Wanted {
             ipc: made.ipc.then_some(&ipc),
             uts: made.uts.then_some((&uts, &sandbox.hostname)),
+            owner: sandbox.user_namespace.as_ref().and_then(owner),
             network: sandbox.netns.as_deref().filter(|_| of_network),
             sysctls: &sysctls,
         })
@@ -219,6 +220,11 @@ impl Controller for PinnedNamespaces {
     fn runs_program(&self, pid: PidNamespace) -> bool {
         pid == PidNamespace::Pod
     }
+}
+
+fn owner(user: &oci::UserNamespace) -> Option<sys::namespaces::Owner<'_>> {
+    let path = user.path.as_deref()?;
+    Some(sys::namespaces::Owner { path, root: user.root() })
 }
 
 /// What was made, or was about to be.

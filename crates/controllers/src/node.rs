@@ -15,7 +15,7 @@ pub fn node(layout: &Layout) -> oci::Node {
         seccomp: fs::exists("/proc/sys/kernel/seccomp").unwrap_or(false),
         apparmor: read("/sys/module/apparmor/parameters/enabled") == "Y",
         selinux: fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
-        recursive_read_only: true,
+        recursive_read_only: sys::mount::can_set_attributes(),
         oom_score_floor: oom_score_floor(),
         devices: Vec::new(),
         pids_limit: None,

@@ -227,7 +227,7 @@ fn namespaces(sandbox: &Sandbox) -> oci::Namespaces {
         // A pod on the host's network has the host's name.
         uts: own_unless(sandbox.netns.is_none()),
         pid: own_unless(sandbox.pid == PidNamespace::Host),
-        user: None,
+        user: sandbox.user_namespace.clone(),
     }
 }
 

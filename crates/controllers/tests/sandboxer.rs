@@ -55,6 +55,7 @@ fn pod(dir: &Path) -> Sandbox {
         hostname: "web".into(),
         log_directory: Some("/var/log/pods/web".into()),
         netns: Some("/run/netns/web".into()),
+        user_namespace: None,
         host_ipc: false,
         pid: PidNamespace::Container,
         shm: Some("/not/told".into()),

@@ -1,12 +1,14 @@
 //! ImageService.
 
+use std::sync::Arc;
+
 use cri_proto::v1::{self, image_service_server};
-use images::{Images, Usage};
+use images::{Image, Images, Usage};
 use names::ImageRef;
 use registry::Auth;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, codegen::BoxStream};
 
-use crate::{code, parse, show};
+use crate::{code, parse, pieces, show};
 
 /// Serves `runtime.v1.ImageService`.
 #[derive(Clone)]
@@ -18,6 +20,13 @@ impl ImageService {
     pub fn new(images: Images) -> Self {
         Self { images }
     }
+
+    fn wanted(&self, filter: Option<v1::ImageFilter>) -> Vec<Arc<Image>> {
+        match filter.and_then(|filter| filter.image).map(|spec| spec.image).as_deref() {
+            None | Some("") => self.images.list(),
+            Some(name) => self.images.find(name).into_iter().collect(),
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -26,13 +35,19 @@ impl image_service_server::ImageService for ImageService {
         &self,
         request: Request<v1::ListImagesRequest>,
     ) -> Result<Response<v1::ListImagesResponse>, Status> {
-        let filter = request.into_inner().filter.and_then(|filter| filter.image);
-        let images = match filter.map(|spec| spec.image).as_deref() {
-            None | Some("") => self.images.list(),
-            Some(name) => self.images.find(name).into_iter().collect(),
-        };
+        let images = self.wanted(request.into_inner().filter);
         let images = images.iter().map(|image| show::image(image)).collect();
         Ok(Response::new(v1::ListImagesResponse { images }))
+    }
+
+    async fn stream_images(
+        &self,
+        request: Request<v1::StreamImagesRequest>,
+    ) -> Result<Response<BoxStream<v1::StreamImagesResponse>>, Status> {
+        let images = self.wanted(request.into_inner().filter).into_iter();
+        let images = images.map(|image| show::image(&image));
+        let piece = |images| v1::StreamImagesResponse { images };
+        Ok(Response::new(pieces::of(images, piece)))
     }
 
     /// An image that is not there is no error.

@@ -3,6 +3,7 @@
 
 mod code;
 pub mod parse;
+mod pieces;
 mod runtime;
 mod show;
 mod streams;

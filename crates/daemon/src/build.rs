@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -15,12 +15,12 @@ use controllers::{
 };
 use cri::Facts;
 use images::Images;
-use pods::{Handler, Host, Pods};
+use pods::{Abilities, Features, Handler, Host, Pods};
 use registry::Registry;
 use store::Store;
 use sys::cgroup::Layout;
 
-use crate::find;
+use crate::{features, find};
 
 /// What is served.
 pub(crate) struct Daemon {
@@ -106,31 +106,49 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
     made.map_err(|source| Error::io("making the folder", path, source))
 }
 
+/// Makes a folder of ours that others may go through, if they know where to, but not look into: to what
+/// a pod's own root, who is nobody on the host, may have.
+fn make_passage(path: &Path) -> Result<(), Error> {
+    let mode = 0o711;
+    let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    // An earlier version may have made it.
+    let made = made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)));
+    made.map_err(|source| Error::io("making the folder", path, source))
+}
+
 pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
-    let folders = ["pods", "shims", "netns"].map(|name| config.state.join(name));
-    for dir in folders.iter().chain([&config.root, &config.root.join("pods")]) {
-        make_dir(dir)?;
+    for dir in [&config.root, &config.state, &config.state.join("pods")] {
+        make_passage(dir)?;
     }
+    for name in ["shims", "netns", "userns"] {
+        make_dir(&config.state.join(name))?;
+    }
+    let handlers = handlers(config)?;
     let lock = patiently(|| lock(&config.state), Error::is_held).await?;
     let store = patiently(|| Ok(Store::open(&config.root)?), Error::is_held).await?;
     let registry = registry(config)?;
     let folder = config.root.join("images");
-    let open = || Ok(Images::open(images::Config::new(&folder), registry.clone())?);
+    let pause_image = Some(config.images.pause_image.clone()).filter(|image| !image.is_empty());
+    let keep: Vec<_> = pause_image.iter().cloned().collect();
+    let open = || {
+        let config = images::Config { keep: keep.clone(), ..images::Config::new(&folder) };
+        Ok(Images::open(config, registry.clone())?)
+    };
     let images = patiently(open, Error::is_held).await?;
     let layout = Layout::detect().map_err(|e| Error::io("reading the cgroups of", "/proc", e))?;
     let systemd_cgroups = systemd_cgroups(config, &layout);
     let node = controllers::node(&layout);
     let shims = shims(config)?;
     let host = Host {
-        root: config.root.clone(),
         state: config.state.clone(),
         cgroup_parent: Path::new("/").join(&config.cgroups.parent),
-        handlers: handlers(config)?,
+        handlers,
         controllers: controllers(&shims, config, &node, &layout),
         layout,
         systemd_cgroups,
+        user_namespaces: sys::userns::can_map(&folder),
         default_handler: config.default_handler.clone(),
-        pause_image: Some(config.images.pause_image.clone()).filter(|image| !image.is_empty()),
+        pause_image,
         pause_rootfs: pause_rootfs(config)?,
         images: images.clone(),
         cni: cni(config),
@@ -154,6 +172,10 @@ async fn streams(config: &Config, pods: &Pods) -> Result<streaming::Server, Erro
     let settings = streaming::Config {
         address: config.streaming.address,
         idle: config.streaming.idle.0,
+        tls: config.streaming.tls().map(|(certificate, key)| streaming::Files {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        }),
         ..streaming::Config::default()
     };
     Ok(streaming::Server::bind(settings, Arc::new(cri::Streams::new(pods.clone()))).await?)
@@ -293,8 +315,9 @@ fn handlers(config: &Config) -> Result<BTreeMap<String, Handler>, Error> {
         };
         match runtime {
             Some(runtime) => {
+                let abilities = abilities(config, handler, &runtime);
                 let controller = name_of(handler);
-                handlers.insert(name.clone(), Handler { controller, runtime });
+                handlers.insert(name.clone(), Handler { controller, runtime, abilities });
             }
             None if *name == config.default_handler => {
                 let runtime = handler.runtime.clone();
@@ -308,6 +331,23 @@ fn handlers(config: &Config) -> Result<BTreeMap<String, Handler>, Error> {
         }
     }
     Ok(handlers)
+}
+
+/// What whoever runs the handler's containers can do: as it says itself, or as we are told where it
+/// cannot be asked.
+fn abilities(config: &Config, handler: &config::Handler, runtime: &str) -> Abilities {
+    if handler.controller == config::Controller::Sandboxer {
+        let sandboxer = config.sandboxers.get(&handler.sandboxer);
+        let said = sandboxer.map_or(&[][..], |sandboxer| &sandboxer.features);
+        return Abilities::known(Features {
+            recursive_read_only: said.contains(&config::Feature::RecursiveReadOnlyMounts),
+            user_namespaces: false,
+        });
+    }
+    match runtime {
+        "" => Abilities::known(Features { recursive_read_only: true, user_namespaces: true }),
+        program => Abilities::asked(features::of(program.to_owned())),
+    }
 }
 
 fn own(configured: &Path, name: &'static str) -> Result<PathBuf, Error> {

@@ -2,6 +2,7 @@
 //! are, and how they are made, is not known here.
 
 mod build;
+mod features;
 mod find;
 mod serve;
 

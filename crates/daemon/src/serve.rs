@@ -54,6 +54,11 @@ pub(crate) async fn serve(config: Config) -> Result<(), Error> {
         // It ends too if whoever was to say so is gone.
         streams.serve(async move { drop(until.await) }).await;
     });
+    let ended = async {
+        ended.await;
+        // Who listens would do so for ever, and the calls that are under way are waited for.
+        daemon.pods.end_events();
+    };
     answer(&listener, &routes, ended).await;
     drop(end);
     let _ = streaming.await;

@@ -68,6 +68,15 @@ pub enum Error {
     Newer { file: PathBuf, version: u32 },
     #[error("the root filesystem of container {0} is mounted already")]
     Mounted(ContainerId),
+    #[error("the image {image} has, at {}, {why}", path.display())]
+    NoFolder { image: Digest, path: PathBuf, why: &'static str },
+    /// Of the volumes that were to be mounted, the one at this place in the list.
+    #[error("mounting an image volume")]
+    Volume {
+        at: usize,
+        #[source]
+        source: Box<Error>,
+    },
     #[error(transparent)]
     BadReference(#[from] BadReference),
     #[error("{0:?} is no user: it must be a name or a number up to 4294967294")]
@@ -87,7 +96,8 @@ impl Error {
             | Error::BadArchive { .. }
             | Error::TooMuch { .. }
             | Error::BadReference(_)
-            | Error::BadUser(_) => Class::InvalidArgument,
+            | Error::BadUser(_)
+            | Error::NoFolder { .. } => Class::InvalidArgument,
             Error::Lied { .. } | Error::WrongSize { .. } => Class::DataLoss,
             Error::Fetch { source, .. } => source.class,
             Error::Interrupted => Class::Unavailable,
@@ -95,6 +105,7 @@ impl Error {
             Error::Io { .. } => Class::Internal,
             Error::InUse(_) | Error::Newer { .. } => Class::FailedPrecondition,
             Error::Mounted(_) => Class::AlreadyExists,
+            Error::Volume { source, .. } => source.class(),
             Error::Shared(error) => error.class(),
         }
     }

@@ -20,7 +20,7 @@ pub struct Image {
     pub config: ImageConfig,
     /// The diff ids, from the bottom up; one may be there twice.
     pub layers: Vec<Digest>,
-    /// Never to be removed for want of space.
+    /// Not to be removed for want of space.
     pub pinned: bool,
     pub(crate) record: Arc<Record>,
 }
@@ -35,7 +35,6 @@ pub(crate) struct Record {
     pub tags: Vec<ImageRef>,
     pub digests: Vec<ImageRef>,
     pub size: u64,
-    pub pinned: bool,
     /// A layer of ours on top; see `amend`.
     #[serde(default)]
     pub amend: Option<Digest>,
@@ -46,18 +45,26 @@ pub(crate) struct Record {
 
 impl Image {
     /// Reads a record's config anew, so that a later program finds in it what this one did not.
-    pub(crate) fn of(record: Record) -> Result<Image, serde_json::Error> {
+    /// It is pinned if it has one of the names `keep`.
+    pub(crate) fn of(record: Record, keep: &[String]) -> Result<Image, serde_json::Error> {
         let parsed = config::parse(record.config.as_bytes())?;
-        Ok(Image {
+        let mut image = Image {
             id: record.id.clone(),
             tags: record.tags.clone(),
             digests: record.digests.clone(),
             size: record.size,
             config: parsed.config,
             layers: record.layers.clone(),
-            pinned: record.pinned,
+            pinned: false,
             record: Arc::new(record),
-        })
+        };
+        image.pinned = keep.iter().any(|name| image.is_called(name));
+        Ok(image)
+    }
+
+    fn is_called(&self, text: &str) -> bool {
+        let hex = text.strip_prefix("sha256:").unwrap_or(text);
+        self.id.hex() == hex || text.parse().is_ok_and(|reference| self.is_named(&reference))
     }
 
     /// The text of its config, exactly as its digest has it.
@@ -116,17 +123,19 @@ pub(crate) mod tests {
     fn image(id: &str, tags: &[&str], digests: &[&str]) -> Arc<Image> {
         let read = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
         Arc::new(
-            Image::of(Record {
-                id: format!("sha256:{id:0<64}").parse().unwrap(),
-                config: r#"{"rootfs":{}}"#.into(),
-                layers: Vec::new(),
-                tags: read(tags),
-                digests: read(digests),
-                size: 1,
-                pinned: false,
-                amend: None,
-                turn: 0,
-            })
+            Image::of(
+                Record {
+                    id: format!("sha256:{id:0<64}").parse().unwrap(),
+                    config: r#"{"rootfs":{}}"#.into(),
+                    layers: Vec::new(),
+                    tags: read(tags),
+                    digests: read(digests),
+                    size: 1,
+                    amend: None,
+                    turn: 0,
+                },
+                &[],
+            )
             .unwrap(),
         )
     }

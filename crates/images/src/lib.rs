@@ -20,6 +20,7 @@ mod source;
 mod store;
 pub mod unpack;
 mod usage;
+mod volume;
 
 #[cfg(test)]
 mod testing;
@@ -33,6 +34,7 @@ use std::{
 };
 
 use names::{ContainerId, Digest, ImageRef};
+use sys::userns::Maps;
 use tokio::sync::watch;
 
 pub use self::{
@@ -42,10 +44,11 @@ pub use self::{
     image::Image,
     manifest::{Document, parse as parse_manifest},
     progress::{Layer as LayerProgress, Progress, State as LayerState},
-    rootfs::Access,
+    rootfs::{Access, Rootfs},
     source::{Auth, Failure, Fetched, Source, Stream},
     store::Quarantined,
     usage::Usage,
+    volume::Volume,
 };
 use self::{
     flight::Flights,
@@ -65,12 +68,15 @@ pub struct Config {
     /// How many layers of one image come at a time.
     pub parallel: usize,
     pub limits: Limits,
+    /// Names of images that are to be kept when space is wanted: whichever image has one is pinned,
+    /// for as long as it has it.
+    pub keep: Vec<String>,
 }
 
 impl Config {
     /// The usual, beneath `root`.
     pub fn new(root: impl Into<PathBuf>) -> Config {
-        Config { root: root.into(), parallel: 3, limits: Limits::default() }
+        Config { root: root.into(), parallel: 3, limits: Limits::default(), keep: Vec::new() }
     }
 }
 
@@ -108,7 +114,7 @@ impl Images {
     /// but set aside: see [`Images::quarantined`].
     pub fn open(config: Config, source: impl Source) -> Result<Images, Error> {
         Ok(Images(Arc::new(Shared {
-            store: Store::open(&config.root)?,
+            store: Store::open(&config.root, config.keep)?,
             source: Arc::new(source),
             pulls: Flights::default(),
             layers: Arc::default(),
@@ -209,20 +215,6 @@ impl Images {
         blocking(move || store.tag(&text, tag)).await
     }
 
-    /// Marks an image as one that is kept when space is wanted.
-    pub async fn pin(&self, text: &str) -> Result<(), Error> {
-        self.set_pinned(text, true).await
-    }
-
-    pub async fn unpin(&self, text: &str) -> Result<(), Error> {
-        self.set_pinned(text, false).await
-    }
-
-    async fn set_pinned(&self, text: &str, pinned: bool) -> Result<(), Error> {
-        let (store, text) = (Arc::clone(&self.0.store), text.to_owned());
-        blocking(move || store.set_pinned(&text, pinned)).await
-    }
-
     /// Mounts an image for a container at `target`, an existing directory. On failure nothing is
     /// left of it.
     ///
@@ -236,13 +228,33 @@ impl Images {
         target: &Path,
         access: Access,
     ) -> Result<(), Error> {
-        let store = Arc::clone(&self.0.store);
-        let (image, container, target) = (image.clone(), container.clone(), target.to_owned());
-        blocking(move || rootfs::mount(&store, &image, &container, &target, access)).await
+        let (image, target) = (image.clone(), target.to_owned());
+        let (volumes, owners) = (Vec::new(), Maps::default());
+        self.mount_rootfs(container, Rootfs { image, target, access, volumes, owners }).await
     }
 
-    /// Unmounts a container's root filesystem and removes what was written to it. Idempotent, and
-    /// content with what was never mounted, or only half.
+    /// The same, with all that a container may want of it.
+    ///
+    /// # Errors
+    /// As above; those of a volume in [`Error::Volume`].
+    pub async fn mount_rootfs(&self, container: &ContainerId, of: Rootfs) -> Result<(), Error> {
+        let (store, container) = (Arc::clone(&self.0.store), container.clone());
+        blocking(move || rootfs::mount(&store, &container, &of)).await
+    }
+
+    /// Whether a volume can be made of this folder of an image, without making one. Where the
+    /// kernel is too old to tell (before Linux 6.5), mounting it tells.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`], [`Error::NoFolder`].
+    pub async fn check_volume(&self, image: &ImageId, sub_path: &Path) -> Result<(), Error> {
+        let store = Arc::clone(&self.0.store);
+        let (image, sub_path) = (image.clone(), sub_path.to_owned());
+        blocking(move || volume::check(&store, &image, &sub_path)).await
+    }
+
+    /// Unmounts a container's root filesystem and its volumes, and removes what was written.
+    /// Idempotent, and content with what was never mounted, or only half.
     pub async fn unmount(&self, container: &ContainerId, target: &Path) -> Result<(), Error> {
         let store = Arc::clone(&self.0.store);
         let (container, target) = (container.clone(), target.to_owned());
@@ -259,23 +271,16 @@ impl Images {
         usage::layers(&self.0.store)
     }
 
-    /// What a container has written. Walks its files.
+    /// What a container has written. Walks its files, unless it did a moment ago.
     pub async fn container_usage(&self, container: &ContainerId) -> Result<Usage, Error> {
         let (store, container) = (Arc::clone(&self.0.store), container.clone());
         blocking(move || usage::container(&store, &container)).await
     }
 
-    /// What all containers have written. Walks their files.
+    /// What all containers have written. Walks their files, as above.
     pub async fn containers_usage(&self) -> Result<Usage, Error> {
         let store = Arc::clone(&self.0.store);
-        blocking(move || {
-            let mut all = Usage::default();
-            for id in store.containers() {
-                all += usage::container(&store, &id)?;
-            }
-            Ok(all)
-        })
-        .await
+        blocking(move || Ok(usage::containers(&store))).await
     }
 
     /// What could not be read at a start and was set aside, this time or before.

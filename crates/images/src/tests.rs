@@ -1,6 +1,8 @@
 //! Images as others use them: pulled from a registry in memory, mounted by the kernel, found again
 //! after a restart.
 
+mod volumes;
+
 use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
 use names::Class;
@@ -17,12 +19,13 @@ struct Bench {
     dir: tempfile::TempDir,
     fake: Fake,
     images: Option<Images>,
+    keep: Vec<String>,
 }
 
 impl Bench {
     fn new() -> Bench {
-        let mut bench =
-            Bench { dir: tempfile::tempdir().unwrap(), fake: Fake::new(), images: None };
+        let (dir, fake) = (tempfile::tempdir().unwrap(), Fake::new());
+        let mut bench = Bench { dir, fake, images: None, keep: Vec::new() };
         bench.open();
         bench
     }
@@ -33,7 +36,8 @@ impl Bench {
 
     fn open(&mut self) {
         self.images = None;
-        let images = Images::open(Config::new(self.at("images")), self.fake.clone());
+        let config = Config { keep: self.keep.clone(), ..Config::new(self.at("images")) };
+        let images = Images::open(config, self.fake.clone());
         self.images = Some(images.unwrap());
     }
 
@@ -426,18 +430,23 @@ async fn removing_during_a_pull_leaves_a_whole_image_or_none() {
 }
 
 #[tokio::test]
-async fn a_pinned_image_stays_pinned() {
+async fn an_image_is_pinned_for_as_long_as_it_has_a_name_that_is_kept() {
     let mut bench = Bench::new();
-    bench.fake.image("r.io/app:1", &[one("a")]);
+    let (old, _) = bench.fake.image("r.io/app:1", &[one("a")]);
+    bench.keep = vec!["r.io/app:1".to_owned()];
+    let pinned = |bench: &Bench, id: &Digest| bench.images().find(id.as_str()).unwrap().pinned;
     bench.pull("r.io/app:1").await.unwrap();
-    bench.images().pin("r.io/app:1").await.unwrap();
-    bench.pull("r.io/app:1").await.unwrap();
+    assert!(!pinned(&bench, &old), "nobody keeps it yet");
     bench.open();
-    assert!(bench.images().find("r.io/app:1").unwrap().pinned);
-    bench.images().unpin("r.io/app:1").await.unwrap();
-    assert!(!bench.images().find("r.io/app:1").unwrap().pinned);
-    let error = bench.images().pin("r.io/none:1").await.unwrap_err();
-    assert_eq!(error.class(), Class::NotFound);
+    assert!(pinned(&bench, &old));
+    let (new, _) = bench.fake.image("r.io/app:1", &[one("b")]);
+    bench.pull("r.io/app:1").await.unwrap();
+    assert!(pinned(&bench, &new) && !pinned(&bench, &old), "the name has moved");
+    bench.keep = vec![old.to_string()];
+    bench.open();
+    assert!(pinned(&bench, &old) && !pinned(&bench, &new), "an id is a name too");
+    bench.images().remove(old.as_str()).await.unwrap();
+    assert!(bench.images().find(old.as_str()).is_none(), "who asks for its removal has it");
 }
 
 #[tokio::test]

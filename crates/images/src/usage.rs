@@ -1,6 +1,19 @@
 //! How much of the disk images and containers take.
+//!
+//! Of layers it was counted when they were unpacked. What a container has written is counted when
+//! somebody asks, by a walk over its files: nothing is measured that nobody wants to know. However
+//! often it is asked, a twentieth of the time at most is spent on one container: what took long to
+//! count is good for long, and what takes no time is always new. Who asks while it is being counted
+//! waits for that and has the same.
 
-use std::{collections::HashSet, io, ops::AddAssign, os::fd::AsFd};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    ops::AddAssign,
+    os::fd::AsFd,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use names::ContainerId;
 use rustix::io::Errno;
@@ -35,16 +48,75 @@ pub(crate) fn layers(store: &Store) -> Usage {
     usage
 }
 
-/// What a container has written, counted now; nothing if there is no such container. Blocks.
-pub(crate) fn container(store: &Store, id: &ContainerId) -> Result<Usage, Error> {
-    let path = store.root().join("containers").join(id.as_str());
-    let Some(place) = store.place(id)? else { return Ok(Usage::default()) };
-    match beneath::open_listable(&place, UPPER.as_bytes()) {
-        Ok(upper) => tree(&upper).at("measuring", &path),
-        // It is read-only, or on its way out.
-        Err(error) if Errno::from_io_error(&error) == Some(Errno::NOENT) => Ok(Usage::default()),
-        Err(error) => Err(Error::io("measuring", &path, error)),
+/// For how many times as long as it took to count something that is good.
+const GOOD_FOR: u32 = 20;
+
+/// What was counted, and when.
+#[derive(Clone, Copy, Debug)]
+struct Measure {
+    usage: Usage,
+    at: Instant,
+    took: Duration,
+}
+
+impl Measure {
+    fn is_good(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < self.took * GOOD_FOR
     }
+}
+
+/// The last measures of containers.
+#[derive(Debug, Default)]
+pub(crate) struct Measures(Mutex<HashMap<ContainerId, Arc<Mutex<Option<Measure>>>>>);
+
+impl Measures {
+    pub fn forget(&self, id: &ContainerId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    fn of(&self, id: &ContainerId) -> Arc<Mutex<Option<Measure>>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(id.clone()).or_default())
+    }
+}
+
+/// What a container has written; nothing if there is no such container. Blocks.
+pub(crate) fn container(store: &Store, id: &ContainerId) -> Result<Usage, Error> {
+    let Some(place) = store.place(id)? else { return Ok(Usage::default()) };
+    let measure = store.measures.of(id);
+    let mut last = measure.lock().unwrap_or_else(PoisonError::into_inner);
+    let begun = Instant::now();
+    if let Some(last) = last.filter(|last| last.is_good(begun)) {
+        return Ok(last.usage);
+    }
+    let path = store.root().join("containers").join(id.as_str());
+    let usage = match beneath::open_listable(&place, UPPER.as_bytes()) {
+        Ok(upper) => tree(&upper).at("measuring", &path)?,
+        // It is read-only, or on its way out.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NOENT) => Usage::default(),
+        Err(error) => return Err(Error::io("measuring", &path, error)),
+    };
+    let at = Instant::now();
+    *last = Some(Measure { usage, at, took: at - begun });
+    if !store.has_container(id) {
+        // It went away meanwhile, and was forgotten before this.
+        store.measures.forget(id);
+    }
+    Ok(usage)
+}
+
+/// What all containers have written. One that cannot be measured is left out. Blocks.
+pub(crate) fn containers(store: &Store) -> Usage {
+    let mut all = Usage::default();
+    for id in store.containers() {
+        match container(store, &id) {
+            Ok(usage) => all += usage,
+            Err(error) => {
+                tracing::warn!(container = %id, error = names::chain(&error), "it cannot be measured");
+            }
+        }
+    }
+    all
 }
 
 /// Counts a tree, hard links once. A tree that changes meanwhile is counted as it was met; one that
@@ -65,5 +137,21 @@ fn tree(root: impl AsFd) -> io::Result<Usage> {
     match walked {
         Err(error) if Errno::from_io_error(&error) != Some(Errno::STALE) => Err(error),
         _ => Ok(usage),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_took_long_to_count_is_good_for_long() {
+        let at = Instant::now();
+        let measure = |took| Measure { usage: Usage::default(), at, took };
+        let (fast, slow) = (measure(Duration::from_micros(20)), measure(Duration::from_secs(2)));
+        let later = at + Duration::from_millis(1);
+        assert!(!fast.is_good(later) && slow.is_good(later));
+        assert!(slow.is_good(at + Duration::from_secs(39)));
+        assert!(!slow.is_good(at + Duration::from_secs(40)));
     }
 }

@@ -10,7 +10,7 @@ use std::{
     fs,
     io::{self, ErrorKind},
     net::IpAddr,
-    os::unix::fs::symlink,
+    os::unix::fs::{DirBuilderExt, symlink},
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -234,7 +234,7 @@ impl Claims {
     fn link_in_root(&self, path: &Path, target: &str) -> io::Result<()> {
         match symlink(target, path) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                fs::create_dir_all(&self.root)?;
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root)?;
                 symlink(target, path)
             }
             made => made,

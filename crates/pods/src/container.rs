@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The version of [`ContainerRecord`]'s shape, to be raised with every change of it.
-pub(crate) const RECORD_VERSION: u8 = 1;
+pub(crate) const RECORD_VERSION: u8 = 2;
 
 /// What a container owns, in the order it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -20,7 +20,8 @@ pub enum ContainerStep {
     Record,
     /// Its folder, which is its OCI bundle.
     Bundle,
-    /// Its root filesystem: its writable layer over those of its image, mounted.
+    /// Its root filesystem, its writable layer over those of its image, and the images that it sees
+    /// beside its own, mounted.
     Rootfs,
     /// Its task at the pod's shim: the process, not yet let run.
     Task,
@@ -150,6 +151,8 @@ pub struct ContainerRecord {
     /// The image's id, and what it is referred to by: a repo digest, if it has one.
     pub image: Digest,
     pub image_ref: String,
+    /// The images that are mounted into it.
+    pub volumes: Vec<Volume>,
     pub bundle: PathBuf,
     pub cgroup: PathBuf,
     pub log: Option<PathBuf>,
@@ -161,6 +164,15 @@ pub struct ContainerRecord {
     /// The limits that hold now.
     pub resources: Resources,
     pub life: Life,
+}
+
+/// An image that is mounted into a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Which of the plan's mounts it is.
+    pub mount: usize,
+    /// The image's id.
+    pub image: Digest,
 }
 
 /// Who a process is.

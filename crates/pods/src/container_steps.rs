@@ -1,6 +1,6 @@
 //! How each step of a container is made, and unmade.
 
-use std::{fs, io::ErrorKind};
+use std::fs;
 
 use controllers::{Container, Controller};
 use names::Class;
@@ -12,10 +12,12 @@ use crate::{
     error::Context,
     host::World,
     owner::Turn,
+    owners,
     pod::PodRecord,
     pod_steps::place,
     spec,
     step::{Owned, Phase},
+    volumes,
 };
 
 /// One container, while somebody makes or unmakes it.
@@ -71,6 +73,7 @@ impl ContainerWork<'_> {
     fn make_bundle(&mut self) -> Result<(), Error> {
         let bundle = &self.turn.bundle;
         fs::create_dir_all(bundle.join("rootfs")).on("making the folder", bundle)?;
+        owners::let_through(self.pod, bundle).on("opening the folder", bundle)?;
         // The kubelet makes the pod's log folder, and expects what is below it to be made.
         match self.turn.log.as_deref().and_then(|log| log.parent()) {
             Some(folder) => fs::create_dir_all(folder).on("making the log folder", folder),
@@ -79,21 +82,31 @@ impl ContainerWork<'_> {
     }
 
     fn unmake_bundle(&mut self) -> Result<(), Error> {
-        match fs::remove_dir_all(&self.turn.bundle) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).on("removing", &self.turn.bundle)
-            }
-            _ => Ok(()),
-        }
+        crate::files::remove_unmounted(&self.turn.bundle)
     }
 
     async fn make_rootfs(&mut self) -> Result<(), Error> {
         let target = self.turn.bundle.join("rootfs");
         let access = images::Access::Writable;
-        Ok(self.world.host.images.mount(&self.turn.image, &self.turn.id, &target, access).await?)
+        let volumes = volumes::of(&self.turn);
+        for volume in &volumes {
+            fs::create_dir_all(&volume.target).on("making the folder", &volume.target)?;
+        }
+        let user = self.pod.plan.namespaces.user.as_ref();
+        let owners = user.map(owners::maps).unwrap_or_default();
+        let image = self.turn.image.clone();
+        let rootfs = images::Rootfs { image, target, access, volumes, owners };
+        let mounted = self.world.host.images.mount_rootfs(&self.turn.id, rootfs).await;
+        mounted.map_err(volumes::told)?;
+        volumes::map_folders(&self.turn)
     }
 
     async fn unmake_rootfs(&mut self) -> Result<(), Error> {
+        volumes::unmap_folders(&self.turn)?;
+        // The image store knows of them too, if it can read its record.
+        for volume in volumes::of(&self.turn) {
+            sys::mount::unmount(&volume.target).on("unmounting", &volume.target)?;
+        }
         let target = self.turn.bundle.join("rootfs");
         Ok(self.world.host.images.unmount(&self.turn.id, &target).await?)
     }
@@ -101,16 +114,12 @@ impl ContainerWork<'_> {
     async fn make_task(&mut self) -> Result<(), Error> {
         let user = spec::user(&self.world.host, &self.turn)?;
         self.turn.user = Some(user.clone().into());
-        let mut config =
-            spec::config(&self.world.host, self.pod, &self.turn, user, self.pid_target)?;
-        if self.turn.runtime.is_empty() {
-            oci::for_libcontainer(&mut config.spec);
-        }
+        let config = spec::config(&self.world.host, self.pod, &self.turn, user, self.pid_target)?;
         for warning in &config.warnings {
             tracing::warn!(container = %self.turn.id, %warning, "left out");
         }
         let file = self.turn.bundle.join("config.json");
-        fs::write(&file, oci::to_json(&config.spec)).on("writing", &file)?;
+        crate::files::write_secret(&file, &oci::to_json(&config.spec)).on("writing", &file)?;
         let plan = &self.turn.plan;
         let task = CreateTask {
             id: self.turn.id.to_string(),

@@ -6,7 +6,7 @@ use names::{Class, ContainerId, PodId};
 use shim_api::Exit;
 
 use crate::{
-    Error, Pods,
+    Error, Features, Pods,
     container::{ContainerRecord, ContainerStep, Death, Event, Life, Reason},
     container_steps::ContainerWork,
     host::{now, random},
@@ -15,6 +15,7 @@ use crate::{
     pod::PodRecord,
     run::ready,
     step::{self, Phase},
+    volumes,
 };
 
 type Container = Arc<Owner<ContainerRecord>>;
@@ -44,8 +45,11 @@ impl Pods {
 
     async fn create(&self, pod: &PodRecord, plan: ContainerPlan) -> Result<ContainerId, Error> {
         let id = ContainerId::from_bytes(random()?);
-        let record = self.plan_container(id.clone(), pod, plan)?;
-        self.inner.world.expect_a_move();
+        let features = self.features_of(self.inner.world.handler(&pod.handler)?.1).await;
+        let record = self.plan_container(id.clone(), pod, plan, features)?;
+        let images = &self.inner.world.host.images;
+        volumes::check(images, &record.plan, &record.volumes).await?;
+        self.inner.world.expect_a_move(&record.runtime);
         let name = name_of(&record);
         while let Err(by) = self.inner.world.container_names.reserve(&name, &id) {
             if let Some(joined) = self.join_container(&record, &by).await? {
@@ -53,7 +57,7 @@ impl Pods {
             }
         }
         let pid_target = self.pid_target(&record);
-        let owner = Owner::new(record);
+        let owner = self.own(record);
         self.add_container(&id, &owner);
         let turn = owner.turn().await.ok_or_else(|| Error::NoSuchContainer(id.to_string()))?;
         let mut work = ContainerWork { world: &self.inner.world, pod, turn, pid_target };
@@ -103,6 +107,7 @@ impl Pods {
         id: ContainerId,
         pod: &PodRecord,
         plan: ContainerPlan,
+        features: Features,
     ) -> Result<ContainerRecord, Error> {
         let world = &self.inner.world;
         let image = world.host.images.find(&plan.image).ok_or_else(|| Error::Refused {
@@ -116,7 +121,8 @@ impl Pods {
             _ => None,
         };
         self.check_pid_target(pod, &plan)?;
-        crate::spec::check(&world.host, pod, &plan, &image)?;
+        check_user_namespace(pod, &plan)?;
+        crate::spec::check(&world.host, pod, &plan, &image, features)?;
         let stop_signal =
             crate::signals::stop_signal(plan.stop_signal, Some(&image.config.stop_signal))?;
         Ok(ContainerRecord {
@@ -129,6 +135,7 @@ impl Pods {
             phase: Phase::Making(ContainerStep::Record),
             image: image.id.clone(),
             image_ref,
+            volumes: volumes::find(&world.host.images, &plan)?,
             log,
             runtime: world.handler(&pod.handler)?.1.runtime.clone(),
             user: None,
@@ -358,6 +365,16 @@ impl Pods {
         let all: BTreeMap<_, _> = self.container_owners();
         all.into_values().filter(|container| container.snapshot().pod == *pod).collect()
     }
+}
+
+/// Containers are in their pod's user namespace, and a request that says otherwise means another pod.
+fn check_user_namespace(pod: &PodRecord, plan: &ContainerPlan) -> Result<(), Error> {
+    let (asked, pods) = (&plan.security.user, &pod.plan.namespaces.user);
+    if asked.is_none() || asked == pods {
+        return Ok(());
+    }
+    let field = "config.linux.security_context.namespace_options.userns_options";
+    Err(Error::rejected(field, "is not the pod's"))
 }
 
 /// Waits until the container is seen to have ended, but no longer than `within`.

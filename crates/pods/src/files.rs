@@ -4,13 +4,19 @@
 
 use std::{
     fs,
-    io::ErrorKind,
+    io::{ErrorKind, Write},
     net::IpAddr,
-    os::unix::fs::DirBuilderExt,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
-use sys::mount::{Attributes, Tmpfs};
+use sys::{
+    beneath,
+    mount::{Attributes, Tmpfs},
+};
 
 use crate::{Error, error::Context, plan::Dns, pod::PodRecord};
 
@@ -19,7 +25,13 @@ const SHM: Tmpfs = Tmpfs {
     size: Some(64 << 20),
     inodes: None,
     mode: 0o1777,
-    attributes: Attributes { read_only: false, no_suid: true, no_dev: true, no_exec: true },
+    attributes: Attributes {
+        read_only: false,
+        no_suid: true,
+        no_dev: true,
+        no_exec: true,
+        access_times: None,
+    },
 };
 
 const HOSTS: &str = "127.0.0.1\tlocalhost\n\
@@ -34,15 +46,15 @@ pub(crate) struct Files<'a>(pub(crate) &'a PodRecord);
 
 impl Files<'_> {
     pub(crate) fn hostname(&self) -> PathBuf {
-        self.0.root_dir.join("hostname")
+        self.0.state_dir.join("hostname")
     }
 
     pub(crate) fn hosts(&self) -> PathBuf {
-        self.0.root_dir.join("hosts")
+        self.0.state_dir.join("hosts")
     }
 
     pub(crate) fn resolv_conf(&self) -> PathBuf {
-        self.0.root_dir.join("resolv.conf")
+        self.0.state_dir.join("resolv.conf")
     }
 
     /// The pod's shared memory, or the host's with the host's ipc namespace.
@@ -59,12 +71,16 @@ impl Files<'_> {
     }
 
     pub(crate) fn make(&self) -> Result<(), Error> {
-        for dir in [&self.0.root_dir, &self.0.state_dir, &self.0.state_dir.join("containers")] {
+        for dir in [&self.0.state_dir, &self.0.state_dir.join("containers")] {
             make_dir(dir)?;
+            crate::owners::let_through(self.0, dir).on("opening the folder", dir)?;
         }
         write(&self.hostname(), &format!("{}\n", hostname(self.0)))?;
         self.write_hosts()?;
         write(&self.resolv_conf(), &resolv_conf(self.0.plan.dns.as_ref())?)?;
+        for path in [self.hostname(), self.hosts(), self.resolv_conf()] {
+            crate::owners::give(self.0, &path).on("giving to the pod", &path)?;
+        }
         if let Some(shm) = self.own_shm() {
             make_dir(&shm)?;
             let mounted = SHM.make().and_then(|tmpfs| tmpfs.attach(&shm));
@@ -84,22 +100,25 @@ impl Files<'_> {
     }
 
     pub(crate) fn unmake(&self) -> Result<(), Error> {
-        remove(&[&self.0.state_dir, &self.0.root_dir])
+        remove(&self.0.state_dir)
     }
 }
 
-/// Removes folders with all that is in them, and nothing that is mounted there.
-pub(crate) fn remove(folders: &[&Path]) -> Result<(), Error> {
-    for dir in folders {
-        sys::below::detach(dir).on("unmounting what is below", *dir)?;
-        match fs::remove_dir_all(dir) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).on("removing", *dir);
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+/// Removes a folder with all that is in it, and unmounts what is mounted there.
+pub(crate) fn remove(dir: &Path) -> Result<(), Error> {
+    sys::below::detach(dir).on("unmounting what is below", dir)?;
+    remove_unmounted(dir)
+}
+
+/// Removes a folder with all that is in it. Something mounted there ends it: it is somebody's, and
+/// whatever is wrong, nothing of it is removed.
+pub(crate) fn remove_unmounted(dir: &Path) -> Result<(), Error> {
+    let (Some(above), Some(name)) = (dir.parent(), dir.file_name()) else { return Ok(()) };
+    let remove = || match beneath::open_root(above) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        above => beneath::remove(above?, name.as_bytes()),
+    };
+    remove().on("removing", dir)
 }
 
 /// The name that the pod's processes see.
@@ -144,6 +163,13 @@ fn host_file(path: &str) -> Result<String, Error> {
 
 fn make_dir(path: &Path) -> Result<(), Error> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).on("making the folder", path)
+}
+
+/// Writes a file that is nobody else's to read: a config has the container's environment in it.
+pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Error> {

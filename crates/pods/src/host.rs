@@ -14,17 +14,21 @@ use shim_api::Shim;
 use store::Records;
 use sys::cgroup::Layout;
 
-use crate::{Error, container::ContainerRecord, names::Names, plan::PodName, pod::PodRecord};
+use crate::{
+    Error, container::ContainerRecord, features::Abilities, names::Names, plan::PodName,
+    pod::PodRecord,
+};
 
 /// What the daemon gives to the pods.
 pub struct Host {
-    /// Folders: on disk, and for this boot.
-    pub root: PathBuf,
+    /// The folder for this boot.
     pub state: PathBuf,
     /// The cgroup of pods that come without a parent: `/podbay`.
     pub cgroup_parent: PathBuf,
     pub layout: Layout,
     pub systemd_cgroups: bool,
+    /// Whether this node can make user namespaces, and show the files of images as theirs.
+    pub user_namespaces: bool,
     pub handlers: BTreeMap<String, Handler>,
     /// By the names that handlers and records have for them.
     pub controllers: BTreeMap<String, Arc<dyn Controller>>,
@@ -53,6 +57,8 @@ pub struct Handler {
     pub controller: String,
     /// A runc-like program; empty for the built-in runtime.
     pub runtime: String,
+    /// What that can do.
+    pub abilities: Abilities,
 }
 
 /// The host, and what is shared by all that is made on it.
@@ -96,11 +102,14 @@ impl World {
         })
     }
 
-    /// A process is about to be put into a cgroup: what that would wait for begins now, beside what
-    /// comes before it. Until it is over no cgroup can be made.
-    pub(crate) fn expect_a_move(&self) {
-        let layout = self.host.layout.clone();
-        tokio::task::spawn_blocking(move || sys::cgroup::moves::expect(&layout));
+    /// A runtime by path is about to put a process into a cgroup: what that would wait for begins now,
+    /// beside what comes before it. Until it is over no cgroup can be made. The built-in one does not
+    /// wait for it.
+    pub(crate) fn expect_a_move(&self, runtime: &str) {
+        if !runtime.is_empty() {
+            let layout = self.host.layout.clone();
+            tokio::task::spawn_blocking(move || sys::cgroup::moves::expect(&layout));
+        }
     }
 
     /// Where containers of the pod are run.
@@ -120,8 +129,8 @@ impl World {
         self.host.state.join("netns").join(pod.as_str())
     }
 
-    pub(crate) fn root_dir(&self, pod: &PodId) -> PathBuf {
-        self.host.root.join("pods").join(pod.as_str())
+    pub(crate) fn userns(&self, pod: &PodId) -> PathBuf {
+        self.host.state.join("userns").join(pod.as_str())
     }
 
     /// Removes a cgroup, and kills what a supervisor that was killed has left in it.
@@ -135,7 +144,7 @@ impl World {
         crate::error::Context::on(result, "removing the cgroup", path)
     }
 
-    /// The image of the sandbox, pulled if it is not here. It is kept when space is wanted.
+    /// The image of the sandbox, pulled if it is not here.
     pub(crate) async fn ensure_image(&self, name: &str) -> Result<names::Digest, Error> {
         if let Some(image) = self.host.images.find(name) {
             return Ok(image.id.clone());
@@ -143,9 +152,7 @@ impl World {
         let reference = name.parse().map_err(|bad: names::BadReference| {
             Error::rejected("images.pause_image", bad.to_string())
         })?;
-        let id = self.host.images.pull(&reference, None, None).await?;
-        self.host.images.pin(id.as_str()).await?;
-        Ok(id)
+        Ok(self.host.images.pull(&reference, None, None).await?)
     }
 
     pub(crate) fn cgroup(&self, path: &Path) -> Result<sys::cgroup::Cgroup, Error> {

@@ -8,26 +8,35 @@ mod container;
 mod container_steps;
 mod containers;
 mod dial;
+mod disk;
 mod error;
+pub mod events;
 mod faults;
+mod features;
 mod files;
 mod host;
 mod limits;
+mod metrics;
 mod names;
 mod network;
 mod node;
 mod owner;
+mod owners;
 pub mod plan;
 mod pod;
 mod pod_steps;
 mod quarantine;
 mod recover;
+mod resize;
 mod run;
 mod signals;
 mod spec;
 mod stats;
 mod step;
 mod tasks;
+mod traffic;
+mod usage;
+mod volumes;
 
 use std::{
     collections::BTreeMap,
@@ -37,16 +46,20 @@ use std::{
 use ::names::{ContainerId, PodId};
 use tokio_util::task::TaskTracker;
 
-pub use container::{ContainerRecord, Death, Life, Reason, User};
+pub use container::{ContainerRecord, Death, Life, Reason, User, Volume};
+pub use disk::Disk;
 pub use error::Error;
+pub use features::{Abilities, Features};
 pub use host::{Handler, Host};
+pub use metrics::{ContainerMetrics, PodMetrics, Processes};
 pub use node::NotReady;
 pub use pod::{Network, PodRecord};
-pub use stats::{ContainerStats, Layer, Memory};
+pub use resize::Resize;
+pub use stats::{ContainerStats, Layer, PodStats};
 pub use store::Quarantined;
 
 use host::World;
-use owner::Owner;
+use owner::{Hears, Owner};
 
 /// All pods and containers of this daemon. Clones are the same.
 #[derive(Clone)]
@@ -58,7 +71,8 @@ struct Inner {
     world: World,
     pods: RwLock<BTreeMap<PodId, Arc<Owner<PodRecord>>>>,
     containers: RwLock<BTreeMap<ContainerId, Arc<Owner<ContainerRecord>>>>,
-    samples: stats::Samples,
+    rates: stats::Rates,
+    events: events::Events,
     tasks: TaskTracker,
 }
 
@@ -69,7 +83,8 @@ impl Pods {
             world: World::new(host),
             pods: RwLock::default(),
             containers: RwLock::default(),
-            samples: stats::Samples::default(),
+            rates: stats::Rates::default(),
+            events: events::Events::default(),
             tasks: TaskTracker::new(),
         };
         Self { inner: Arc::new(inner) }
@@ -115,6 +130,14 @@ impl Pods {
         containers
     }
 
+    fn own<R: Clone>(&self, record: R) -> Arc<Owner<R>>
+    where
+        Inner: Hears<R>,
+    {
+        let ear: std::sync::Weak<Inner> = Arc::downgrade(&self.inner);
+        Owner::new(record, ear)
+    }
+
     fn find_pod(&self, id: &str) -> Result<Option<Arc<Owner<PodRecord>>>, Error> {
         only_one("pod sandbox", id, &read(&self.inner.pods))
     }
@@ -158,6 +181,7 @@ impl Pods {
 
     fn drop_pod(&self, id: &PodId) {
         write(&self.inner.pods).remove(id);
+        self.inner.rates.pods.forget(id);
     }
 
     fn add_container(&self, id: &ContainerId, container: &Arc<Owner<ContainerRecord>>) {
@@ -166,7 +190,7 @@ impl Pods {
 
     fn drop_container(&self, id: &ContainerId, name: &(PodId, String, u32)) {
         write(&self.inner.containers).remove(id);
-        self.inner.samples.forget(id);
+        self.inner.rates.containers.forget(id);
         self.inner.world.container_names.release(name, id);
     }
 

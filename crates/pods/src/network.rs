@@ -17,8 +17,11 @@ use crate::{
 const INTERFACE: &str = "eth0";
 
 /// The sysctls of the pod's network namespace: those that it asks for, over those that all have.
-pub(crate) fn sysctls(asked: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut all = oci::default_sysctls(false);
+pub(crate) fn sysctls(
+    asked: &BTreeMap<String, String>,
+    in_user_namespace: bool,
+) -> BTreeMap<String, String> {
+    let mut all = oci::default_sysctls(in_user_namespace);
     all.extend(
         asked.iter().filter(|(key, _)| is_of_network(key)).map(|(k, v)| (k.clone(), v.clone())),
     );
@@ -117,7 +120,7 @@ mod tests {
     fn a_pod_may_overrule_the_sysctls_that_all_have() {
         let asked = [("net.ipv4.ip_unprivileged_port_start", "1024"), ("kernel.sem", "1")];
         let asked = asked.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        let all = sysctls(&asked);
+        let all = sysctls(&asked, false);
         assert_eq!(all["net.ipv4.ip_unprivileged_port_start"], "1024");
         assert_eq!(all.len(), 2);
     }

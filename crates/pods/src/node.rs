@@ -52,22 +52,18 @@ impl Pods {
         }
     }
 
-    /// The names of all handlers.
-    pub fn handlers(&self) -> Vec<String> {
-        self.inner.world.host.handlers.keys().cloned().collect()
-    }
-
-    /// Whether read-only mounts can be made so all the way down.
-    pub fn mounts_recursively_read_only(&self) -> bool {
-        self.inner.world.host.node.recursive_read_only
-    }
-
     /// What can be refused of a pod without making anything.
-    pub(crate) fn check_pod(&self, plan: &PodPlan) -> Result<(), Error> {
+    pub(crate) async fn check_pod(&self, plan: &PodPlan) -> Result<(), Error> {
         let world = &self.inner.world;
-        world.handler(&plan.handler)?;
+        let (_, handler) = world.handler(&plan.handler)?;
+        if plan.namespaces.user.is_some() && !self.features_of(handler).await.user_namespaces {
+            let field = "config.linux.security_context.namespace_options.userns_options";
+            let why = "this handler has no user namespaces, or this node's kernel has none";
+            return Err(Error::rejected(field, why));
+        }
         crate::network::check_sysctls(plan)?;
         crate::limits::check(&plan.resources, "config.linux.resources")?;
+        crate::limits::check(&plan.overhead, "config.linux.overhead")?;
         crate::pod_steps::seccomp(&plan.security.seccomp)?;
         let node = &world.host.node;
         let field = "config.linux.security_context";

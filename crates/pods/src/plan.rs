@@ -31,6 +31,9 @@ pub struct PodPlan {
     pub namespaces: PodNamespaces,
     pub sysctls: BTreeMap<String, String>,
     pub cgroup_parent: Option<PathBuf>,
+    /// Of the sandbox itself.
+    pub overhead: Resources,
+    /// Of its containers together.
     pub resources: Resources,
     pub security: PodSecurity,
 }
@@ -76,6 +79,24 @@ pub struct PodNamespaces {
     pub network: Sharing,
     pub pid: Sharing,
     pub ipc: Sharing,
+    /// Older records have none.
+    #[serde(default)]
+    pub user: Option<UserNamespace>,
+}
+
+/// A user namespace of the pod's own, shared by its containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserNamespace {
+    pub uids: Vec<IdMapping>,
+    pub gids: Vec<IdMapping>,
+}
+
+/// A run of ids: `length` of them, from `container` inside and `host` outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMapping {
+    pub container: u32,
+    pub host: u32,
+    pub length: u32,
 }
 
 impl PodNamespaces {
@@ -169,15 +190,30 @@ pub enum Propagation {
     Bidirectional,
 }
 
-/// A folder or file of the host, seen in the container.
+/// A folder or file of the host, or an image, seen in the container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     pub container_path: PathBuf,
+    /// Empty if it is an image.
     pub host_path: PathBuf,
+    pub image: Option<ImageMount>,
     pub readonly: bool,
     pub recursive_read_only: bool,
     pub selinux_relabel: bool,
     pub propagation: Propagation,
+    /// Whose files its files are shown as. Older records have none.
+    #[serde(default)]
+    pub owners: Option<UserNamespace>,
+}
+
+/// An image that is seen in the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageMount {
+    /// As the request names it, and as the user wrote it.
+    pub image: String,
+    pub user_image: String,
+    /// The folder in it that is seen in place of its root; empty for the root.
+    pub sub_path: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,6 +230,9 @@ pub struct ContainerSecurity {
     pub ambient_capabilities: Vec<String>,
     pub privileged: bool,
     pub pid: Sharing,
+    /// If it is asked for, it must be the pod's. Older records have none.
+    #[serde(default)]
+    pub user: Option<UserNamespace>,
     pub run_as_user: Option<i64>,
     pub run_as_username: String,
     pub run_as_group: Option<i64>,

@@ -7,12 +7,12 @@ use names::{Nanos, PodId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    plan::{PodName, PodPlan},
+    plan::{PodName, PodPlan, Resources},
     step::{Phase, Step},
 };
 
 /// The version of [`PodRecord`]'s shape, to be raised with every change of it.
-pub(crate) const RECORD_VERSION: u8 = 2;
+pub(crate) const RECORD_VERSION: u8 = 3;
 
 /// What a pod owns, in the order it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub enum PodStep {
     Image,
     /// Its cgroup, unless the kubelet made one.
     Cgroup,
-    /// Its network namespace, pinned, unless it has the host's.
+    /// Its user namespace and its network namespace, pinned, unless it has the host's.
     Netns,
     /// Its interfaces, addresses and host ports.
     Network,
@@ -81,16 +81,20 @@ pub struct PodRecord {
     pub handler: String,
     /// The name of the controller that made it.
     pub controller: String,
-    /// Its folder for this boot.
+    /// Its folder, which lasts as long as this boot, as all in it does.
     pub state_dir: PathBuf,
-    /// Its folder on disk.
-    pub root_dir: PathBuf,
     /// Absolute in the hierarchy.
     pub cgroup: PathBuf,
     /// Whether the cgroup is ours to make and remove.
     pub owns_cgroup: bool,
+    /// The limits that hold now: of the sandbox itself, and of its containers together.
+    pub overhead: Resources,
+    pub resources: Resources,
     /// Where its network namespace is pinned; none for the host's.
     pub netns: Option<PathBuf>,
+    /// Where its user namespace is pinned; none for the host's, and in older records.
+    #[serde(default)]
+    pub userns: Option<PathBuf>,
     pub network: Network,
     /// The first is the primary one.
     pub addresses: Vec<IpAddr>,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use controllers::{PidNamespace, Place, Program, Sandbox, Seccomp};
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::{
     Error,
@@ -11,6 +12,7 @@ use crate::{
     host::World,
     network,
     owner::Turn,
+    owners,
     plan::{Profile, Sharing},
     pod::{Network, PodRecord, PodStep},
     step::{Owned, Phase},
@@ -20,6 +22,8 @@ use crate::{
 pub(crate) struct PodWork<'a> {
     pub(crate) world: &'a World,
     pub(crate) turn: Turn<'a, PodRecord>,
+    /// The step `Netns`, begun beside others: it is the kernel's work, and needs nothing of theirs.
+    namespaces: Option<JoinHandle<Result<(), Error>>>,
 }
 
 #[async_trait::async_trait]
@@ -40,10 +44,13 @@ impl Owned for PodWork<'_> {
         match step {
             // The record itself is there: every step's intent is written to it first.
             PodStep::Record => Ok(()),
-            PodStep::Files => Files(&self.turn).make(),
+            PodStep::Files => {
+                self.namespaces = Some(spawn_blocking(namespaces(&self.turn)));
+                Files(&self.turn).make()
+            }
             PodStep::Image => self.make_image().await,
             PodStep::Cgroup => self.make_cgroup(),
-            PodStep::Netns => self.make_netns(),
+            PodStep::Netns => self.make_namespaces().await,
             PodStep::Network => self.make_network().await,
             PodStep::Create => self.create().await,
             PodStep::Start => self.start().await,
@@ -51,11 +58,16 @@ impl Owned for PodWork<'_> {
     }
 
     async fn unmake(&mut self, step: PodStep) -> Result<(), Error> {
+        if let Some(begun) = self.namespaces.take() {
+            // Whatever came of it is unmade: none of the steps that follow it has been.
+            let _ = begun.await;
+            self.unmake_namespaces()?;
+        }
         match step {
             PodStep::Start => self.stop().await,
             PodStep::Create => self.shut_down().await,
             PodStep::Network => self.unmake_network().await,
-            PodStep::Netns => self.unmake_netns(),
+            PodStep::Netns => self.unmake_namespaces(),
             PodStep::Cgroup => self.unmake_cgroup().await,
             PodStep::Image => self.unmake_image().await,
             PodStep::Files => Files(&self.turn).unmake(),
@@ -67,6 +79,31 @@ impl Owned for PodWork<'_> {
         self.world.pod_records.erase(self.turn.id.as_str()).await?;
         self.turn.erased();
         Ok(())
+    }
+}
+
+/// Makes the namespaces that are pinned for a pod from the first.
+fn namespaces(pod: &PodRecord) -> impl FnOnce() -> Result<(), Error> + Send + 'static {
+    let (userns, netns) = (pod.userns.clone(), pod.netns.clone());
+    let maps = pod.plan.namespaces.user.as_ref().map(owners::maps);
+    let sysctls = network::sysctls(&pod.plan.sysctls, userns.is_some());
+    move || {
+        if let (Some(path), Some(maps)) = (&userns, &maps) {
+            sys::userns::make(path, maps).on("making the user namespace", path)?;
+        }
+        let Some(path) = &netns else { return Ok(()) };
+        let sysctls: Vec<_> = sysctls.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let made = match &userns {
+            Some(user) => sys::netns::make_within(user, path, &sysctls),
+            None => sys::netns::make(path, &sysctls),
+        };
+        made.on("making the network namespace", path)
+    }
+}
+
+impl<'a> PodWork<'a> {
+    pub(crate) fn new(world: &'a World, turn: Turn<'a, PodRecord>) -> Self {
+        Self { world, turn, namespaces: None }
     }
 }
 
@@ -106,8 +143,8 @@ impl PodWork<'_> {
         }
         let group = self.world.cgroup(&self.turn.cgroup)?;
         group.make().on("making the cgroup", &self.turn.cgroup)?;
-        let limits = crate::limits::of(&self.turn.plan.resources);
-        let (limits, _) = crate::limits::clip(&self.world.host.layout, limits);
+        let limits = crate::limits::of_pod(&self.turn.overhead, &self.turn.resources);
+        let (limits, _) = crate::limits::clip(&self.world.host.node, limits);
         group.apply(&limits).on("limiting the cgroup", &self.turn.cgroup)
     }
 
@@ -118,26 +155,41 @@ impl PodWork<'_> {
         self.world.unmake_cgroup(&self.turn.cgroup).await
     }
 
-    fn make_netns(&mut self) -> Result<(), Error> {
+    async fn make_namespaces(&mut self) -> Result<(), Error> {
         // All cgroups of the pod itself are made, and its first container is on its way.
-        self.world.expect_a_move();
-        let Some(path) = &self.turn.netns else { return Ok(()) };
-        let sysctls = network::sysctls(&self.turn.plan.sysctls);
-        let sysctls: Vec<_> = sysctls.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        sys::netns::make(path, &sysctls).on("making the network namespace", path)
+        let (_, handler) = self.world.handler(&self.turn.handler)?;
+        self.world.expect_a_move(&handler.runtime);
+        let Some(begun) = self.namespaces.take() else { return Ok(()) };
+        begun.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
     }
 
-    fn unmake_netns(&mut self) -> Result<(), Error> {
-        let Some(path) = &self.turn.netns else { return Ok(()) };
-        sys::netns::unmake(path).on("removing the network namespace", path)
+    fn unmake_namespaces(&mut self) -> Result<(), Error> {
+        if let Some(path) = &self.turn.netns {
+            sys::netns::unmake(path).on("removing the network namespace", path)?;
+        }
+        let Some(path) = &self.turn.userns else { return Ok(()) };
+        sys::pin::unmake(path).on("removing the user namespace", path)
     }
 
-    /// What is asked of the network is recorded before it is asked, and what plugins answered after. The
-    /// bridge's lease says all before.
-    async fn make_network(&mut self) -> Result<(), Error> {
+    /// Finds out what is to be asked of the network, before anything is made, so that the record says it
+    /// from the first. Addresses that are reserved now belong to no record until then.
+    pub(crate) async fn plan_network(&mut self) -> Result<(), Error> {
         let Some(netns) = self.turn.netns.clone() else { return Ok(()) };
         self.turn.network = network::plan(&self.world.host, &self.turn, &netns).await?;
-        self.record().await?;
+        Ok(())
+    }
+
+    /// Addresses that were reserved, and that no record could be written of.
+    pub(crate) async fn let_go_of_addresses(&self) {
+        let Some(bridge) = &self.world.host.bridge else { return };
+        if let Err(error) = bridge.release(&self.turn.id).await {
+            tracing::warn!(pod = %self.turn.id, %error, "its addresses are freed at the next start");
+        }
+    }
+
+    /// What plugins answer is recorded as soon as they have. The bridge's lease says all before.
+    async fn make_network(&mut self) -> Result<(), Error> {
+        let Some(netns) = self.turn.netns.clone() else { return Ok(()) };
         match self.turn.network.clone() {
             Network::Host => {}
             Network::Cni(mut attachments) => {
@@ -220,6 +272,7 @@ impl PodWork<'_> {
             hostname: files::hostname(pod),
             log_directory: plan.log_directory.clone(),
             netns: pod.netns.clone(),
+            user_namespace: owners::joined(pod),
             host_ipc: plan.namespaces.ipc == Sharing::Node,
             pid: pid_namespace(pod),
             shm: Files(pod).own_shm(),

@@ -50,9 +50,11 @@ impl Pods {
         }
         world.host.images.unmount(&crate::lease(pod), &place.dir.join("pause/rootfs")).await?;
         world.unmake_cgroup(&place.cgroup).await?;
-        crate::files::remove(&[&place.dir, &world.root_dir(pod)])?;
+        crate::files::remove(&place.dir)?;
         let netns = world.netns(pod);
         crate::error::Context::on(sys::netns::unmake(&netns), "removing", &netns)?;
+        let userns = world.userns(pod);
+        crate::error::Context::on(sys::pin::unmake(&userns), "removing", &userns)?;
         self.sweep_bridge(Some(pod)).await
     }
 

@@ -60,7 +60,7 @@ impl Pods {
         if record.boot != self.inner.world.host.boot {
             record.exited.get_or_insert_with(|| controllers::Exit { code: 255, at: now() });
         }
-        let owner = Owner::new(record);
+        let owner = self.own(record);
         self.add_pod(&id, &owner);
         owner
     }
@@ -75,7 +75,7 @@ impl Pods {
         if let Err(by) = self.inner.world.container_names.reserve(&name_of(&record), &id) {
             tracing::error!(container = %id, %by, "two containers of a pod have one name");
         }
-        self.add_container(&id, &Owner::new(record));
+        self.add_container(&id, &self.own(record));
     }
 
     /// One pod and its containers. What is half made of the containers goes first, since it may use
@@ -91,7 +91,7 @@ impl Pods {
         match turn.phase {
             Phase::Making(_) | Phase::Undoing(_) => {
                 let name = turn.plan.name.clone();
-                let mut work = PodWork { world: &self.inner.world, turn };
+                let mut work = PodWork::new(&self.inner.world, turn);
                 match step::unmake(&mut work, None).await {
                     Ok(()) => {
                         self.drop_pod(&id);
@@ -104,19 +104,20 @@ impl Pods {
             // A Stop or a Remove was under way. Both will be asked for again; what a Stop frees is
             // freed now, for others to have.
             Phase::Unmaking(_) => {
-                let mut work = PodWork { world: &self.inner.world, turn };
+                let mut work = PodWork::new(&self.inner.world, turn);
                 if let Err(error) = step::unmake(&mut work, Some(PodStep::STOPPED)).await {
                     keep(&id, &error);
                 }
             }
             Phase::Rests(_) => {}
             Phase::Made if rebooted => {
-                let mut work = PodWork { world: &self.inner.world, turn };
+                let mut work = PodWork::new(&self.inner.world, turn);
                 if let Err(error) = step::unmake(&mut work, Some(PodStep::STOPPED)).await {
                     keep(&id, &error);
                 }
             }
             Phase::Made => {
+                self.renew_limits(&turn).await;
                 drop(turn);
                 self.ask_pod(owner).await;
             }

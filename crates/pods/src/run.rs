@@ -24,7 +24,7 @@ impl Pods {
     }
 
     async fn run(&self, plan: PodPlan) -> Result<PodId, Error> {
-        self.check_pod(&plan)?;
+        self.check_pod(&plan).await?;
         let id = PodId::from_bytes(random()?);
         loop {
             let by = match self.inner.world.pod_names.reserve(&plan.name, &id) {
@@ -65,11 +65,17 @@ impl Pods {
 
     async fn make_pod(&self, id: PodId, plan: PodPlan) -> Result<PodId, Error> {
         let record = self.plan_pod(id.clone(), plan)?;
-        let owner = Owner::new(record);
+        let owner = self.own(record);
+        // First, so that addresses that it reserves are not taken for those of a pod that is gone.
         self.add_pod(&id, &owner);
         let turn = owner.turn().await.ok_or_else(|| Error::NoSuchPod(id.to_string()))?;
-        let mut work = PodWork { world: &self.inner.world, turn };
+        let mut work = PodWork::new(&self.inner.world, turn);
+        if let Err(error) = work.plan_network().await {
+            self.drop_pod(&id);
+            return Err(error);
+        }
         if let Err(failed) = step::make_all(&mut work).await {
+            work.let_go_of_addresses().await;
             return Err(self.failed(&id, work, failed));
         }
         drop(work);
@@ -96,7 +102,7 @@ impl Pods {
         let controller = made.controller.clone();
         let own_cgroup = plan.cgroup_parent.is_none();
         let own = || world.host.cgroup_parent.join(id.as_str());
-        let netns = world.netns(&id);
+        let (netns, userns) = (world.netns(&id), world.userns(&id));
         Ok(PodRecord {
             created_at: now(),
             boot: world.host.boot.clone(),
@@ -104,10 +110,12 @@ impl Pods {
             handler,
             controller,
             state_dir: world.state_dir(&id),
-            root_dir: world.root_dir(&id),
             cgroup: plan.cgroup_parent.clone().unwrap_or_else(own),
             owns_cgroup: own_cgroup,
+            overhead: plan.overhead.clone(),
+            resources: plan.resources.clone(),
             netns: (!plan.namespaces.host_network()).then_some(netns),
+            userns: plan.namespaces.user.is_some().then_some(userns),
             network: Network::Host,
             addresses: Vec::new(),
             started: None,
@@ -129,7 +137,7 @@ impl Pods {
         // Containers first, while their shim is there to tell how they ended. None can be made or
         // started from here on, since both need to hold the pod.
         let Some(turn) = pod.turn().await else { return Ok(()) };
-        let mut work = PodWork { world: &self.inner.world, turn };
+        let mut work = PodWork::new(&self.inner.world, turn);
         self.stop_containers_of(&id).await?;
         step::unmake(&mut work, Some(PodStep::STOPPED)).await
     }
@@ -144,7 +152,7 @@ impl Pods {
     async fn remove(&self, pod: &Arc<Owner<PodRecord>>) -> Result<(), Error> {
         let id = pod.snapshot().id.clone();
         let Some(turn) = pod.turn().await else { return Ok(()) };
-        let mut work = PodWork { world: &self.inner.world, turn };
+        let mut work = PodWork::new(&self.inner.world, turn);
         self.remove_containers_of(&id).await?;
         step::unmake(&mut work, None).await?;
         let name = work.turn.plan.name.clone();

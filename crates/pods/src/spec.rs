@@ -14,7 +14,7 @@ use oci::{DeviceKind, Namespace};
 use rustix::fs::{Mode, OFlags};
 
 use crate::{
-    Error, User,
+    Error, Features, User,
     container::ContainerRecord,
     error::Context,
     files::{self, Files},
@@ -22,6 +22,7 @@ use crate::{
     limits,
     plan::{ContainerPlan, Device, Mount, Profile, Propagation, Sharing},
     pod::PodRecord,
+    volumes,
 };
 
 /// Files of users and groups in a root filesystem are read up to this size (CVE-2026-47262).
@@ -33,6 +34,7 @@ pub(crate) fn check(
     pod: &PodRecord,
     plan: &ContainerPlan,
     image: &Image,
+    features: Features,
 ) -> Result<(), Error> {
     let field = "config.linux.security_context";
     if plan.security.selinux.is_some() && !host.node.selinux {
@@ -42,7 +44,8 @@ pub(crate) fn check(
     limits::check(&plan.resources, "config.linux.resources")?;
     // Who it will be is found in its root filesystem; and which process, when it is made.
     let (anybody, some_target) = (oci::User::default(), Some(0));
-    let parts = Parts { host, pod, plan, image, cgroup: &pod.cgroup };
+    let (bundle, cgroup) = (&*pod.state_dir, &*pod.cgroup);
+    let parts = Parts { host, features, pod, plan, image, bundle, cgroup };
     oci::config(&parts.oci(anybody, some_target)?)?;
     Ok(())
 }
@@ -56,8 +59,10 @@ pub(crate) fn config(
     pid_target: Option<u32>,
 ) -> Result<oci::Config, Error> {
     let image = image(host, container)?;
-    let parts =
-        Parts { host, pod, plan: &container.plan, image: &image, cgroup: &container.cgroup };
+    // What the runtime cannot do was refused before.
+    let features = Features { recursive_read_only: true, user_namespaces: true };
+    let (plan, bundle, cgroup) = (&container.plan, &*container.bundle, &*container.cgroup);
+    let parts = Parts { host, features, pod, plan, image: &image, bundle, cgroup };
     Ok(oci::config(&parts.oci(user, pid_target)?)?)
 }
 
@@ -100,9 +105,11 @@ impl From<oci::User> for User {
 
 struct Parts<'a> {
     host: &'a Host,
+    features: Features,
     pod: &'a PodRecord,
     plan: &'a ContainerPlan,
     image: &'a Image,
+    bundle: &'a Path,
     cgroup: &'a Path,
 }
 
@@ -110,6 +117,7 @@ impl Parts<'_> {
     fn oci(&self, user: oci::User, pid_target: Option<u32>) -> Result<oci::Plan, Error> {
         let plan = self.plan;
         let mut node = self.host.node.clone();
+        node.recursive_read_only &= self.features.recursive_read_only;
         if plan.security.privileged {
             node.devices = devices_below(Path::new("/dev"), Path::new("/dev"), "rwm")?;
         }
@@ -123,13 +131,24 @@ impl Parts<'_> {
             security: self.security()?,
             namespaces: self.namespaces(pid_target)?,
             pod_files: self.pod_files(),
-            mounts: plan.mounts.iter().enumerate().map(mount).collect::<Result<_, _>>()?,
+            mounts: self.mounts()?,
             image_volumes: Vec::new(),
             devices: devices(&plan.devices)?,
             resources: limits::oci(&plan.resources),
             cgroup: self.cgroup.to_owned(),
             node,
         })
+    }
+
+    fn mounts(&self) -> Result<Vec<oci::Mount>, Error> {
+        let mounts = self.plan.mounts.iter().enumerate();
+        let mount = |(n, asked): (usize, &Mount)| {
+            let made = asked.image.is_some() || asked.owners.is_some();
+            let volume = made.then(|| volumes::target(self.bundle, n));
+            let source = volume.map_or_else(|| on_host(n, &asked.host_path), Ok);
+            source.map(|source| mount(source, asked))
+        };
+        mounts.map(mount).collect()
     }
 
     fn named_pod(&self) -> oci::Pod {
@@ -211,7 +230,7 @@ impl Parts<'_> {
                     join("pid", pid_target.map(|pid| format!("/proc/{pid}/ns/pid").into()))?
                 }
             },
-            user: None,
+            user: crate::owners::joined(self.pod),
         })
     }
 
@@ -265,15 +284,17 @@ fn apparmor(profile: &Profile) -> Result<Option<String>, Error> {
     }
 }
 
-fn mount((n, mount): (usize, &Mount)) -> Result<oci::Mount, Error> {
-    let field = format!("config.mounts[{n}].host_path");
-    let path = &mount.host_path;
-    let real = path.canonicalize().map_err(|error| {
+pub(crate) fn on_host(n: usize, path: &Path) -> Result<PathBuf, Error> {
+    path.canonicalize().map_err(|error| {
+        let field = format!("config.mounts[{n}].host_path");
         Error::rejected(field, format!("{} cannot be mounted: {error}", path.display()))
-    })?;
-    Ok(oci::Mount {
+    })
+}
+
+fn mount(source: PathBuf, mount: &Mount) -> oci::Mount {
+    oci::Mount {
         container_path: mount.container_path.display().to_string(),
-        host_path: real,
+        host_path: source,
         readonly: mount.readonly,
         recursive_read_only: mount.recursive_read_only,
         propagation: match mount.propagation {
@@ -282,7 +303,7 @@ fn mount((n, mount): (usize, &Mount)) -> Result<oci::Mount, Error> {
             Propagation::Bidirectional => oci::Propagation::Bidirectional,
         },
         ..oci::Mount::default()
-    })
+    }
 }
 
 /// A folder stands for all devices in it.

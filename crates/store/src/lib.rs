@@ -48,6 +48,11 @@ impl Store {
         let key = Key::open(&root.join("records.key"))?;
         let database = Arc::new(DatabaseFile::open(&root.join("records.redb"))?);
         let writer = Writer::start(Arc::clone(&database), &root.join("records.reserve"))?;
+        // The folder may be one that others go through, and plans have secrets in their environment.
+        let ours = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        let file = root.join("records.redb");
+        std::fs::set_permissions(&file, ours)
+            .map_err(|source| Error::io("restricting", &file, source))?;
         Ok(Self { inner: Arc::new(Inner { database, writer, key }) })
     }
 

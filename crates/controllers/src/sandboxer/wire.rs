@@ -176,6 +176,7 @@ pub fn sandbox(request: v1::ControllerCreateRequest, ours: &Ours<'_>) -> Result<
         hostname: hostname(config.hostname, &id, &shared)?,
         log_directory: optional(&config.log_directory, "options.log_directory")?,
         netns: shared.netns,
+        user_namespace: None,
         host_ipc: shared.host_ipc,
         pid: shared.pid,
         shm: None,

@@ -3,7 +3,9 @@
 use std::path::{Component, Path, PathBuf};
 
 use cri_proto::v1;
-use pods::plan::{ContainerPlan, ContainerSecurity, Device, Mount, Propagation, Sharing};
+use pods::plan::{
+    ContainerPlan, ContainerSecurity, Device, ImageMount, Mount, Propagation, Sharing,
+};
 
 use super::{Rejected, absolute, needed, rejected, security, word};
 
@@ -62,21 +64,24 @@ fn env((n, pair): (usize, v1::KeyValue)) -> Result<(String, Vec<u8>), Rejected> 
 
 fn mount((n, mount): (usize, v1::Mount)) -> Result<Mount, Rejected> {
     let field = format!("config.mounts[{n}]");
-    if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) {
-        return Err(rejected(format!("{field}.image"), "image volumes are not supported yet"));
+    let image = image_mount(&mount, &field)?;
+    // They confine, and Status says that they are not offered.
+    if !mount.mount_options.is_empty() {
+        return Err(rejected(format!("{field}.mount_options"), "are not supported yet"));
     }
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(rejected(
-            format!("{field}.uidMappings"),
-            "idmapped mounts are not supported yet",
-        ));
-    }
+    let (uids, gids) = (&mount.uid_mappings, &mount.gid_mappings);
+    let owners = security::owners((uids, "uidMappings"), (gids, "gidMappings"), &field)?;
     let propagation = match v1::MountPropagation::try_from(mount.propagation) {
         Ok(v1::MountPropagation::PropagationPrivate) => Propagation::Private,
         Ok(v1::MountPropagation::PropagationHostToContainer) => Propagation::HostToContainer,
         Ok(v1::MountPropagation::PropagationBidirectional) => Propagation::Bidirectional,
         Err(_) => return Err(rejected(format!("{field}.propagation"), "is not a propagation")),
     };
+    if owners.is_some() && propagation == Propagation::Bidirectional {
+        let why =
+            "cannot be, with mappings of ids: what a container mounts has no owner on the host";
+        return Err(rejected(format!("{field}.propagation"), why));
+    }
     if mount.recursive_read_only && (!mount.readonly || propagation != Propagation::Private) {
         return Err(rejected(
             format!("{field}.recursive_read_only"),
@@ -85,12 +90,50 @@ fn mount((n, mount): (usize, v1::Mount)) -> Result<Mount, Rejected> {
     }
     Ok(Mount {
         container_path: inside(&mount.container_path, &format!("{field}.container_path"))?,
-        host_path: absolute(&mount.host_path, &format!("{field}.host_path"))?,
+        host_path: match image {
+            Some(_) => PathBuf::new(),
+            None => absolute(&mount.host_path, &format!("{field}.host_path"))?,
+        },
+        image,
         readonly: mount.readonly,
         recursive_read_only: mount.recursive_read_only,
         selinux_relabel: mount.selinux_relabel,
         propagation,
+        owners,
     })
+}
+
+/// The image that a mount is of, if it is of one. Such a mount is read-only, and must say so.
+fn image_mount(mount: &v1::Mount, field: &str) -> Result<Option<ImageMount>, Rejected> {
+    let wrong = |part: &str, why: &str| Err(rejected(format!("{field}.{part}"), why));
+    let Some(image) = mount.image.as_ref().filter(|image| !image.image.is_empty()) else {
+        return match mount.image_sub_path.as_str() {
+            "" => Ok(None),
+            _ => wrong("image_sub_path", "has no meaning without an image"),
+        };
+    };
+    if !mount.host_path.is_empty() {
+        return wrong("host_path", "must be empty, since an image is mounted");
+    }
+    if !mount.readonly {
+        return wrong("readonly", "must be true: an image is mounted read-only");
+    }
+    Ok(Some(ImageMount {
+        image: word(image.image.clone(), &format!("{field}.image.image"))?,
+        user_image: image.user_specified_image.clone(),
+        sub_path: sub_path(&mount.image_sub_path, &format!("{field}.image_sub_path"))?,
+    }))
+}
+
+/// A path in an image, from its root on.
+fn sub_path(text: &str, field: &str) -> Result<PathBuf, Rejected> {
+    let path = Path::new(text);
+    let climbs = !path.components().all(|part| matches!(part, Component::Normal(_)));
+    if climbs && !text.is_empty() || text.contains('\0') {
+        let why = format!("must be a relative path without \".\" and \"..\", not {text:?}");
+        return Err(rejected(field, why));
+    }
+    Ok(path.to_owned())
 }
 
 /// A path in the container. A relative one is taken from its root, as containerd does.
@@ -154,6 +197,10 @@ fn security(context: v1::LinuxContainerSecurityContext) -> Result<ContainerSecur
         ambient_capabilities: capabilities.add_ambient_capabilities,
         privileged: context.privileged,
         pid: pid(namespaces.pid, &namespaces.target_id, field)?,
+        user: security::user_namespace(
+            namespaces.userns_options,
+            &format!("{field}.namespace_options"),
+        )?,
         run_as_user: context.run_as_user.map(|id| id.value),
         run_as_username: context.run_as_username,
         run_as_group: context.run_as_group.map(|id| id.value),
@@ -234,6 +281,59 @@ mod tests {
             }];
         };
         assert_eq!(why(half_rro), "config.mounts[0].recursive_read_only");
+    }
+
+    /// A mount of an image as the kubelet asks for it, changed.
+    fn of_image(change: impl FnOnce(&mut v1::Mount)) -> Result<Mount, Rejected> {
+        let image = v1::ImageSpec {
+            image: "sha256:ab".into(),
+            user_specified_image: "app:1".into(),
+            ..Default::default()
+        };
+        let mut mount = v1::Mount {
+            container_path: "/data".into(),
+            image: Some(image),
+            readonly: true,
+            ..Default::default()
+        };
+        change(&mut mount);
+        let container = container(v1::ContainerConfig { mounts: vec![mount], ..config() });
+        container.map(|plan| plan.mounts[0].clone())
+    }
+
+    #[test]
+    fn a_mount_of_an_image_has_no_path_on_the_host() {
+        let mount = of_image(|mount| mount.image_sub_path = "a//b/./c/".into()).unwrap();
+        let image = mount.image.unwrap();
+        assert_eq!((image.image.as_str(), image.user_image.as_str()), ("sha256:ab", "app:1"));
+        assert_eq!(image.sub_path, Path::new("a/b/c"));
+        assert!(mount.host_path.as_os_str().is_empty() && mount.readonly);
+        assert_eq!(of_image(|_| {}).unwrap().image.unwrap().sub_path, Path::new(""));
+        let of_host = of_image(|mount| {
+            mount.image = Some(v1::ImageSpec::default());
+            mount.host_path = "/h".into();
+        });
+        assert_eq!(of_host.unwrap().image, None, "an image without a name is none");
+    }
+
+    #[test]
+    fn what_a_mount_of_an_image_cannot_be_is_told_with_its_field() {
+        let field = |change: fn(&mut v1::Mount)| of_image(change).unwrap_err().field;
+        assert_eq!(field(|m| m.host_path = "/h".into()), "config.mounts[0].host_path");
+        assert_eq!(field(|m| m.readonly = false), "config.mounts[0].readonly");
+        let options = |m: &mut v1::Mount| m.mount_options = vec!["noexec".into()];
+        assert_eq!(field(options), "config.mounts[0].mount_options");
+        let paths: [fn(&mut v1::Mount); 6] = [
+            |m| m.image_sub_path = "/etc".into(),
+            |m| m.image_sub_path = "..".into(),
+            |m| m.image_sub_path = "a/../../b".into(),
+            |m| m.image_sub_path = "./a".into(),
+            |m| m.image_sub_path = "a\0b".into(),
+            |m| (m.image, m.host_path, m.image_sub_path) = (None, "/h".into(), "a".into()),
+        ];
+        for change in paths {
+            assert_eq!(field(change), "config.mounts[0].image_sub_path");
+        }
     }
 
     proptest! {

@@ -34,6 +34,7 @@ pub fn pod(config: v1::PodSandboxConfig, handler: String) -> Result<PodPlan, Rej
             "" => None,
             path => Some(absolute(path, "config.linux.cgroup_parent")?),
         },
+        overhead: security::resources(linux.overhead.unwrap_or_default(), "config.linux.overhead")?,
         resources: security::resources(
             linux.resources.unwrap_or_default(),
             "config.linux.resources",
@@ -116,19 +117,21 @@ fn namespaces(options: v1::NamespaceOption) -> Result<PodNamespaces, Rejected> {
             .filter(|mode| allowed.contains(mode))
             .ok_or_else(|| rejected(format!("{field}.{name}"), "is not a mode that a pod can have"))
     };
-    if let Some(userns) = options.userns_options
-        && userns.mode != v1::NamespaceMode::Node as i32
-    {
-        return Err(rejected(
-            format!("{field}.userns_options"),
-            "user namespaces are not supported by this handler",
-        ));
-    }
-    Ok(PodNamespaces {
+    let namespaces = PodNamespaces {
         network: mode(options.network, "network", &[Sharing::Pod, Sharing::Node])?,
         pid: mode(options.pid, "pid", &[Sharing::Pod, Sharing::Container, Sharing::Node])?,
         ipc: mode(options.ipc, "ipc", &[Sharing::Pod, Sharing::Node])?,
-    })
+        user: security::user_namespace(options.userns_options, field)?,
+    };
+    let shares = [&namespaces.pid, &namespaces.ipc].contains(&&Sharing::Node);
+    match namespaces.user.is_some() && shares {
+        // It would be nobody among the node's processes, and could not even mount /proc.
+        true => Err(rejected(
+            format!("{field}.userns_options"),
+            "needs processes and ipc that are not the node's",
+        )),
+        false => Ok(namespaces),
+    }
 }
 
 fn sysctls(

@@ -1,7 +1,7 @@
 //! The parts of a request that pods and containers have in common: resources, profiles, ids.
 
 use cri_proto::v1;
-use pods::plan::{Profile, Resources, Selinux, Sharing};
+use pods::plan::{IdMapping, Profile, Resources, Selinux, Sharing, UserNamespace};
 
 use super::{Rejected, rejected};
 
@@ -31,6 +31,57 @@ pub(crate) fn resources(
         hugepages: given.hugepage_limits.into_iter().map(|it| (it.page_size, it.limit)).collect(),
         unified: given.unified,
     })
+}
+
+/// A user namespace that is asked for. Kubernetes promises one mapping, from root on, the same for
+/// users and groups (KEP-127), and a root filesystem can be shifted by no other.
+pub(super) fn user_namespace(
+    given: Option<v1::UserNamespace>,
+    field: &str,
+) -> Result<Option<UserNamespace>, Rejected> {
+    let field = format!("{field}.userns_options");
+    let Some(given) = given else { return Ok(None) };
+    match v1::NamespaceMode::try_from(given.mode) {
+        Ok(v1::NamespaceMode::Pod) => {}
+        Ok(v1::NamespaceMode::Node) if given.uids.is_empty() && given.gids.is_empty() => {
+            return Ok(None);
+        }
+        Ok(v1::NamespaceMode::Node) => {
+            return Err(rejected(field, "maps ids, and the user namespace is the node's"));
+        }
+        _ => return Err(rejected(format!("{field}.mode"), "is neither POD nor NODE")),
+    }
+    let owners = owners((&given.uids, "uids"), (&given.gids, "gids"), &field)?.unwrap_or_default();
+    let why = match (&owners.uids[..], &owners.gids[..]) {
+        ([uids], [gids]) if uids != gids => "maps users otherwise than groups",
+        ([ids], [_]) if ids.container != 0 => "does not map the container's root",
+        ([_], [_]) => return Ok(Some(owners)),
+        _ => "needs one mapping of users and one of groups",
+    };
+    Err(rejected(field, why))
+}
+
+/// Mappings of ids, each list with its name below `field`; none if there are none.
+pub(super) fn owners(
+    uids: (&[v1::IdMapping], &str),
+    gids: (&[v1::IdMapping], &str),
+    field: &str,
+) -> Result<Option<UserNamespace>, Rejected> {
+    let all = |(maps, name): (&[v1::IdMapping], &str)| {
+        let map = |(n, map)| mapping(map, &format!("{field}.{name}[{n}]"));
+        maps.iter().enumerate().map(map).collect::<Result<Vec<_>, _>>()
+    };
+    let owners = UserNamespace { uids: all(uids)?, gids: all(gids)? };
+    Ok(Some(owners).filter(|owners| *owners != UserNamespace::default()))
+}
+
+fn mapping(map: &v1::IdMapping, field: &str) -> Result<IdMapping, Rejected> {
+    let (container, host, length) = (map.container_id, map.host_id, map.length);
+    let ends = |start: u32| start.checked_add(length).is_some();
+    match length > 0 && ends(container) && ends(host) {
+        true => Ok(IdMapping { container, host, length }),
+        false => Err(rejected(field, "is empty, or longer than there are ids")),
+    }
 }
 
 /// The mode with this number; none if there is no such mode.

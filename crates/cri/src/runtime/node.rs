@@ -35,9 +35,10 @@ impl RuntimeService {
                 ],
             }),
             info,
-            runtime_handlers: self.handlers(),
+            runtime_handlers: self.handlers().await,
             features: Some(v1::RuntimeFeatures {
                 supplemental_groups_policy: true,
+                user_namespaces_host_network: self.pods.user_namespaces_on_the_hosts_network(),
                 ..Default::default()
             }),
         })
@@ -45,17 +46,18 @@ impl RuntimeService {
 
     /// The default handler twice: by its name, and as the empty one that pods without a
     /// RuntimeClass name. Clients look for it so.
-    fn handlers(&self) -> Vec<v1::RuntimeHandler> {
-        let names = self.pods.handlers();
-        let all = names.iter().map(String::as_str).chain([""]);
-        all.map(|name| v1::RuntimeHandler {
-            name: name.to_owned(),
+    async fn handlers(&self) -> Vec<v1::RuntimeHandler> {
+        let mut all = self.pods.features().await;
+        let default = all.iter().find(|(name, _)| name == self.pods.default_handler());
+        all.extend(default.map(|(_, features)| (String::new(), *features)));
+        let shown = |(name, features): (String, pods::Features)| v1::RuntimeHandler {
+            name,
             features: Some(v1::RuntimeHandlerFeatures {
-                recursive_read_only_mounts: self.pods.mounts_recursively_read_only(),
-                user_namespaces: false,
+                recursive_read_only_mounts: features.recursive_read_only,
+                user_namespaces: features.user_namespaces,
             }),
-        })
-        .collect()
+        };
+        all.into_iter().map(shown).collect()
     }
 
     pub(super) async fn runtime_config(

@@ -6,8 +6,8 @@ use pods::{
     plan::{Mount, Propagation, Resources, shown_image},
 };
 
-fn state(life: &Life) -> i32 {
-    let state = match life {
+pub(crate) fn state(container: &ContainerRecord) -> i32 {
+    let state = match container.life {
         Life::Created => v1::ContainerState::ContainerCreated,
         Life::Running { .. } => v1::ContainerState::ContainerRunning,
         Life::Exited { .. } => v1::ContainerState::ContainerExited,
@@ -35,7 +35,7 @@ pub(crate) fn container(container: &ContainerRecord) -> v1::Container {
         metadata: metadata(container),
         image: image(container),
         image_ref: container.image_ref.clone(),
-        state: state(&container.life),
+        state: state(container),
         created_at: container.created_at,
         labels: container.plan.labels.clone(),
         annotations: container.plan.annotations.clone(),
@@ -47,13 +47,13 @@ pub(crate) fn container_status(container: &ContainerRecord) -> v1::ContainerStat
     let mut status = v1::ContainerStatus {
         id: container.id.to_string(),
         metadata: metadata(container),
-        state: state(&container.life),
+        state: state(container),
         created_at: container.created_at,
         image: image(container),
         image_ref: container.image_ref.clone(),
         labels: container.plan.labels.clone(),
         annotations: container.plan.annotations.clone(),
-        mounts: container.plan.mounts.iter().map(mount).collect(),
+        mounts: mounts(container),
         log_path: container.log.as_ref().map_or_else(String::new, |p| p.display().to_string()),
         resources: Some(v1::ContainerResources {
             linux: Some(resources(&container.resources)),
@@ -78,7 +78,19 @@ pub(crate) fn container_status(container: &ContainerRecord) -> v1::ContainerStat
     status
 }
 
+fn mounts(container: &ContainerRecord) -> Vec<v1::Mount> {
+    let mut mounts: Vec<_> = container.plan.mounts.iter().map(mount).collect();
+    for volume in &container.volumes {
+        let image = mounts.get_mut(volume.mount).and_then(|mount| mount.image.as_mut());
+        if let Some(image) = image {
+            image.image_ref = volume.image.to_string();
+        }
+    }
+    mounts
+}
+
 fn mount(mount: &Mount) -> v1::Mount {
+    let image = mount.image.as_ref();
     let propagation = match mount.propagation {
         Propagation::Private => v1::MountPropagation::PropagationPrivate,
         Propagation::HostToContainer => v1::MountPropagation::PropagationHostToContainer,
@@ -91,6 +103,12 @@ fn mount(mount: &Mount) -> v1::Mount {
         selinux_relabel: mount.selinux_relabel,
         propagation: propagation.into(),
         recursive_read_only: mount.recursive_read_only,
+        image: image.map(|image| v1::ImageSpec {
+            image: image.image.clone(),
+            user_specified_image: image.user_image.clone(),
+            ..Default::default()
+        }),
+        image_sub_path: image.map_or_else(String::new, |it| it.sub_path.display().to_string()),
         ..Default::default()
     }
 }

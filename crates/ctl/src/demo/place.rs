@@ -73,7 +73,9 @@ async fn remove_bridge(name: &str) {
 /// Unmounts all that is mounted beneath, the last one first, so that removing the directory
 /// removes nothing else. Gives what it found.
 fn unmount_beneath(place: &Path) -> Vec<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // Others' mount points need not be text.
+    let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = String::from_utf8_lossy(&mounts);
     let mut beneath: Vec<_> =
         mounts.lines().filter_map(mount_point).filter(|path| path.starts_with(place)).collect();
     beneath.reverse();

@@ -1,14 +1,18 @@
 //! Containers: which layers each counts on, and where its own files are.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use names::{ContainerId, Digest};
 use rustix::{fs::Mode, io::Errno};
 use serde::{Deserialize, Serialize};
 use sys::beneath;
 
-use super::{Store, record};
-use crate::{error::Error, image::Image};
+use super::{Index, Store, record};
+use crate::{error::Error, volume::Volume};
 
 pub(super) const RECORD: &str = "record.json";
 
@@ -17,24 +21,43 @@ pub(super) const RECORD: &str = "record.json";
 pub(crate) struct Container {
     pub image: Digest,
     pub layers: Vec<Digest>,
-    pub target: String,
+    pub target: PathBuf,
+    /// The images that it sees beside its own. Older records have none.
+    #[serde(default)]
+    pub volumes: Vec<Seen>,
+}
+
+/// An image that a container sees beside its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    pub image: Digest,
+    pub layers: Vec<Digest>,
+    pub target: PathBuf,
+}
+
+impl Container {
+    /// All layers that it counts on.
+    pub fn used(&self) -> impl Iterator<Item = &Digest> {
+        self.layers.iter().chain(self.volumes.iter().flat_map(|seen| &seen.layers))
+    }
 }
 
 impl Store {
-    /// Makes a container count on an image's layers, from this moment on and in a record, and
-    /// gives it a directory.
+    /// Makes a container count on the layers of its image and of its volumes', from this moment on
+    /// and in a record, and gives it a directory.
     ///
     /// The record is not synced: after a crash of the machine no container is there any more.
     pub fn reserve(
         &self,
         id: &ContainerId,
         image: &Digest,
-        target: &str,
-    ) -> Result<(OwnedFd, Arc<Image>), Error> {
-        let image = self.claim(id, image, target)?;
-        let made = self.make_place(id);
+        target: &Path,
+        volumes: &[Volume],
+    ) -> Result<(OwnedFd, Arc<Container>), Error> {
+        let container = self.claim(id, image, target, volumes)?;
+        let made = self.make_place(id, &container);
         match made {
-            Ok(dir) => Ok((dir, image)),
+            Ok(dir) => Ok((dir, container)),
             Err(error) => {
                 // The first error is the one to tell; what is left is released by the next undo.
                 let _ = self.release(id);
@@ -43,23 +66,28 @@ impl Store {
         }
     }
 
-    fn claim(&self, id: &ContainerId, image: &Digest, target: &str) -> Result<Arc<Image>, Error> {
+    fn claim(
+        &self,
+        id: &ContainerId,
+        image: &Digest,
+        target: &Path,
+        volumes: &[Volume],
+    ) -> Result<Arc<Container>, Error> {
         let mut index = self.index_mut();
         if index.containers.contains_key(id) || index.unclear.contains(id) {
             return Err(Error::Mounted(id.clone()));
         }
-        let found = index.images.get(image).cloned();
-        let found = found.ok_or_else(|| Error::NoSuchImage(image.to_string()))?;
-        let (image, layers) = (found.id.clone(), found.stacked());
-        let container = Container { image, layers, target: target.to_owned() };
-        index.containers.insert(id.clone(), Arc::new(container));
-        Ok(found)
+        let seen = |volume: &Volume| index.seen(&volume.image, &volume.target);
+        let Seen { image, layers, target } = index.seen(image, target)?;
+        let volumes = volumes.iter().map(seen).collect::<Result<_, _>>()?;
+        let container = Arc::new(Container { image, layers, target, volumes });
+        index.containers.insert(id.clone(), Arc::clone(&container));
+        Ok(container)
     }
 
-    fn make_place(&self, id: &ContainerId) -> Result<OwnedFd, Error> {
+    fn make_place(&self, id: &ContainerId, container: &Container) -> Result<OwnedFd, Error> {
         let path = self.root().join("containers").join(id.as_str());
-        let container = self.index().containers.get(id).cloned();
-        let bytes = record::seal(&container.as_deref()).map_err(std::io::Error::from);
+        let bytes = record::seal(container).map_err(std::io::Error::from);
         let make = || {
             rustix::fs::mkdirat(&self.dirs.containers, id.as_str(), Mode::RWXU)?;
             let dir = beneath::open_listable(&self.dirs.containers, id.as_str().as_bytes())?;
@@ -67,6 +95,13 @@ impl Store {
             Ok(dir)
         };
         make().map_err(|error: std::io::Error| Error::io("making", &path, error))
+    }
+
+    /// Where the container's volumes are, as far as is known.
+    pub fn volumes_of(&self, id: &ContainerId) -> Vec<PathBuf> {
+        let index = self.index();
+        let volumes = index.containers.get(id).into_iter().flat_map(|known| &known.volumes);
+        volumes.map(|seen| seen.target.clone()).collect()
     }
 
     /// The directory of a container, if it has one.
@@ -88,11 +123,26 @@ impl Store {
             index.containers.remove(id);
             index.unclear.remove(id);
         }
+        self.measures.forget(id);
         aside.map_or(Ok(()), |spare| self.discard(&spare))
+    }
+
+    pub fn has_container(&self, id: &ContainerId) -> bool {
+        let index = self.index();
+        index.containers.contains_key(id) || index.unclear.contains(id)
     }
 
     pub fn containers(&self) -> Vec<ContainerId> {
         let index = self.index();
         index.containers.keys().chain(&index.unclear).cloned().collect()
+    }
+}
+
+impl Index {
+    fn seen(&self, image: &Digest, target: &Path) -> Result<Seen, Error> {
+        let found = self.images.get(image);
+        let found = found.ok_or_else(|| Error::NoSuchImage(image.to_string()))?;
+        let (image, layers) = (found.id.clone(), found.stacked());
+        Ok(Seen { image, layers, target: target.to_owned() })
     }
 }

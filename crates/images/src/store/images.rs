@@ -44,16 +44,6 @@ impl Store {
         Ok(image)
     }
 
-    /// Says whether an image is pinned; no such image is an error.
-    pub fn set_pinned(&self, text: &str, pinned: bool) -> Result<(), Error> {
-        let _disk = self.disk();
-        let image = self.find(text).ok_or_else(|| Error::NoSuchImage(text.to_owned()))?;
-        if image.pinned == pinned {
-            return Ok(());
-        }
-        self.put(Record { pinned, ..(*image.record).clone() }).map(drop)
-    }
-
     /// Gives an image one more tag, which another may have had; no such image is an error.
     pub fn tag(&self, text: &str, tag: ImageRef) -> Result<(), Error> {
         let _disk = self.disk();
@@ -86,7 +76,6 @@ impl Store {
         Record {
             tags: union(before.map(|record| &record.tags), draft.tags),
             digests: union(before.map(|record| &record.digests), draft.digests),
-            pinned: before.is_some_and(|record| record.pinned),
             id: draft.id,
             config: draft.config,
             layers: draft.layers,
@@ -120,7 +109,7 @@ impl Store {
         record::replace(&self.dirs.tmp, &self.spare_name(), &self.dirs.images, &name, &bytes)
             .at("writing", &path)?;
         let id = record.id.clone();
-        let image = Image::of(record)
+        let image = Image::of(record, &self.keep)
             .map_err(|why| Error::BadConfig { digest: id.clone(), why: why.to_string() })?;
         let image = Arc::new(image);
         self.index_mut().images.insert(id, Arc::clone(&image));

@@ -54,7 +54,7 @@ impl Index {
         }
         let images = self.images.values();
         let images = images.flat_map(|image| image.layers.iter().chain(&image.record.amend));
-        let containers = self.containers.values().flat_map(|container| &container.layers);
+        let containers = self.containers.values().flat_map(|container| container.used());
         let used: HashSet<&Digest> = images.chain(containers).chain(self.held.keys()).collect();
         self.layers.keys().filter(|diff| !used.contains(diff)).cloned().collect()
     }

@@ -43,6 +43,7 @@ pub(crate) use self::{
 use crate::{
     error::{At, Error},
     image::Image,
+    usage::Measures,
 };
 
 /// The store's directories, each open.
@@ -80,6 +81,9 @@ pub(crate) struct Store {
     spare: AtomicU64,
     turn: AtomicU64,
     quarantined: Mutex<Vec<Quarantined>>,
+    pub measures: Measures,
+    /// What images are called that are to be kept when space is wanted.
+    keep: Vec<String>,
     _lock: File,
 }
 

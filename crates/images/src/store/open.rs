@@ -29,6 +29,7 @@ use super::{
 use crate::{
     error::{At, Error},
     image::{Image, Record},
+    usage::Measures,
 };
 
 const SUBDIRECTORIES: [&str; 5] = ["layers", "images", "containers", "tmp", "quarantine"];
@@ -54,7 +55,7 @@ struct Found {
 
 impl Store {
     /// Opens the store beneath `root`, making it if there is none.
-    pub fn open(root: &Path) -> Result<Arc<Store>, Error> {
+    pub fn open(root: &Path, keep: Vec<String>) -> Result<Arc<Store>, Error> {
         make_directories(root)?;
         let lock = lock(root)?;
         let open =
@@ -66,7 +67,7 @@ impl Store {
             tmp: open("tmp")?,
             quarantine: open("quarantine")?,
         };
-        let found = look(root, &dirs)?;
+        let found = look(root, &dirs, &keep)?;
         let leftovers = names(&dirs.tmp).at("listing", &root.join("tmp"))?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let store = Arc::new(Store {
@@ -78,6 +79,8 @@ impl Store {
             spare: AtomicU64::new(0),
             turn: AtomicU64::new(found.turn + 1),
             quarantined: Mutex::default(),
+            measures: Measures::default(),
+            keep,
             _lock: lock,
         });
         store.tidy(found.damaged, &found.unborn, leftovers)?;
@@ -192,10 +195,10 @@ fn names(dir: &OwnedFd) -> std::io::Result<Vec<String>> {
 }
 
 /// Reads everything and changes nothing.
-fn look(root: &Path, dirs: &Dirs) -> Result<Found, Error> {
+fn look(root: &Path, dirs: &Dirs, keep: &[String]) -> Result<Found, Error> {
     let mut found = Found::default();
     look_at_layers(root, &dirs.layers, &mut found)?;
-    look_at_images(root, &dirs.images, &mut found)?;
+    look_at_images(root, &dirs.images, keep, &mut found)?;
     look_at_containers(root, &dirs.containers, &mut found)?;
     Ok(found)
 }
@@ -232,7 +235,12 @@ fn look_at_layers(root: &Path, dir: &OwnedFd, found: &mut Found) -> Result<(), E
     Ok(())
 }
 
-fn look_at_images(root: &Path, dir: &OwnedFd, found: &mut Found) -> Result<(), Error> {
+fn look_at_images(
+    root: &Path,
+    dir: &OwnedFd,
+    keep: &[String],
+    found: &mut Found,
+) -> Result<(), Error> {
     let path = root.join("images");
     let mut records = Vec::new();
     for name in names(dir).at("listing", &path)? {
@@ -249,7 +257,7 @@ fn look_at_images(root: &Path, dir: &OwnedFd, found: &mut Found) -> Result<(), E
     for mut record in records.into_iter().rev() {
         record.tags.retain(|tag| later.insert(tag.clone()));
         let id = record.id.clone();
-        if let Ok(image) = Image::of(record) {
+        if let Ok(image) = Image::of(record, keep) {
             found.index.images.insert(id, Arc::new(image));
         }
     }
@@ -264,7 +272,7 @@ fn usable(record: Record, name: &str, index: &Index) -> Result<Record, String> {
     if let Some(diff) = record.layers.iter().chain(&record.amend).find(gone) {
         return Err(format!("its layer {diff} is missing"));
     }
-    Image::of(record.clone()).map_err(|why| format!("its config: {why}"))?;
+    Image::of(record.clone(), &[]).map_err(|why| format!("its config: {why}"))?;
     Ok(record)
 }
 

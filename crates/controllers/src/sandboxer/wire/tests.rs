@@ -38,6 +38,7 @@ fn plain() -> Sandbox {
         hostname: "web".into(),
         log_directory: None,
         netns: Some("/run/netns/a".into()),
+        user_namespace: None,
         host_ipc: false,
         pid: PidNamespace::Container,
         shm: None,

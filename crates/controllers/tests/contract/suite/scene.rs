@@ -106,6 +106,7 @@ fn sandbox(place: Place, netns: PathBuf, rootfs: PathBuf) -> Sandbox {
         hostname: "contract".into(),
         log_directory: None,
         netns: Some(netns),
+        user_namespace: None,
         host_ipc: false,
         pid: PidNamespace::Container,
         shm: None,
