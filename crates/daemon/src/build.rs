@@ -20,7 +20,7 @@ use registry::Registry;
 use store::Store;
 use sys::cgroup::Layout;
 
-use crate::{features, find};
+use crate::{apparmor, features, find};
 
 /// What is served.
 pub(crate) struct Daemon {
@@ -138,6 +138,9 @@ pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
     let layout = Layout::detect().map_err(|e| Error::io("reading the cgroups of", "/proc", e))?;
     let systemd_cgroups = systemd_cgroups(config, &layout);
     let node = controllers::node(&layout);
+    if node.apparmor {
+        apparmor::load_or_tell().await;
+    }
     let shims = shims(config)?;
     let host = Host {
         state: config.state.clone(),

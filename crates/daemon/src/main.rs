@@ -1,6 +1,7 @@
 //! podbayd: builds the rooms from the configuration, serves CRI on a socket, and drains. What pods
 //! are, and how they are made, is not known here.
 
+mod apparmor;
 mod build;
 mod features;
 mod find;

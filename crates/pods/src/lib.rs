@@ -4,6 +4,7 @@
 //! whoever is still listening: a client that goes away leaves nothing half made. Lists and status
 //! read snapshots and wait for nobody. There is nothing of the wire format in here.
 
+pub mod apparmor;
 mod container;
 mod container_steps;
 mod containers;

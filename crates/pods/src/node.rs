@@ -1,9 +1,6 @@
 //! Whether this node can run pods, and what a pod is checked against before anything is made.
 
-use crate::{
-    Error, Pods,
-    plan::{PodPlan, Profile},
-};
+use crate::{Error, Pods, plan::PodPlan};
 
 /// Why something is not ready: a word for programs, and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,10 +64,8 @@ impl Pods {
         crate::pod_steps::seccomp(&plan.security.seccomp)?;
         let node = &world.host.node;
         let field = "config.linux.security_context";
-        if plan.security.apparmor != Profile::Unconfined && !node.apparmor {
-            let why = "this host has no AppArmor to confine it with";
-            return Err(Error::rejected(format!("{field}.apparmor"), why));
-        }
+        // Nothing of the sandbox itself is confined by it, but a request that cannot be met is refused.
+        crate::apparmor::profile(plan.security.apparmor.as_ref(), node.apparmor)?;
         if plan.security.selinux.is_some() && !node.selinux {
             let why = "this host has no SELinux to confine it with";
             return Err(Error::rejected(format!("{field}.selinux_options"), why));

@@ -150,7 +150,8 @@ pub struct PodSecurity {
     pub privileged: bool,
     pub readonly_rootfs: bool,
     pub seccomp: Profile,
-    pub apparmor: Profile,
+    /// None if the request says nothing of it.
+    pub apparmor: Option<Profile>,
     pub selinux: Option<Selinux>,
 }
 
@@ -243,7 +244,8 @@ pub struct ContainerSecurity {
     pub masked_paths: Vec<String>,
     pub readonly_paths: Vec<String>,
     pub seccomp: Profile,
-    pub apparmor: Profile,
+    /// None if the request says nothing of it.
+    pub apparmor: Option<Profile>,
     pub selinux: Option<Selinux>,
 }
 

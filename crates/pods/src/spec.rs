@@ -196,12 +196,21 @@ impl Parts<'_> {
             },
             no_new_privs: asked.no_new_privs,
             seccomp: seccomp(&asked.seccomp)?,
-            apparmor: apparmor(&asked.apparmor)?,
+            apparmor: self.apparmor()?,
             process_label: None,
             mount_label: None,
             masked_paths: asked.masked_paths.clone(),
             readonly_paths: asked.readonly_paths.clone(),
         })
+    }
+
+    /// The privileged are confined by nothing, whatever they ask for, as in containerd.
+    fn apparmor(&self) -> Result<Option<String>, Error> {
+        let asked = &self.plan.security;
+        if asked.privileged {
+            return Ok(None);
+        }
+        crate::apparmor::profile(asked.apparmor.as_ref(), self.host.node.apparmor)
     }
 
     /// A namespace that is not there is an error: the host's must never stand in for it.
@@ -270,18 +279,6 @@ fn seccomp(profile: &Profile) -> Result<oci::Seccomp, Error> {
             oci::Seccomp::Profile(Box::new(oci::parse_seccomp(&bytes).map_err(bad)?))
         }
     })
-}
-
-/// There is no default profile of ours yet, so asking for it is asking for what cannot be had.
-fn apparmor(profile: &Profile) -> Result<Option<String>, Error> {
-    match profile {
-        Profile::Unconfined => Ok(None),
-        Profile::Localhost(name) => Ok(Some(name.clone())),
-        Profile::RuntimeDefault => Err(Error::rejected(
-            "config.linux.security_context.apparmor",
-            "podbay has no default AppArmor profile yet; name a loaded one, or Unconfined",
-        )),
-    }
 }
 
 pub(crate) fn on_host(n: usize, path: &Path) -> Result<PathBuf, Error> {

@@ -141,13 +141,14 @@ pub(super) fn apparmor(
     profile: Option<v1::SecurityProfile>,
     name: &str,
     field: &str,
-) -> Result<Profile, Rejected> {
+) -> Result<Option<Profile>, Rejected> {
     match (profile, name) {
-        (Some(profile), _) => self::profile(profile, &format!("{field}.apparmor")),
-        (None, "" | "unconfined") => Ok(Profile::Unconfined),
-        (None, "runtime/default") => Ok(Profile::RuntimeDefault),
+        (Some(profile), _) => self::profile(profile, &format!("{field}.apparmor")).map(Some),
+        (None, "") => Ok(None),
+        (None, "unconfined") => Ok(Some(Profile::Unconfined)),
+        (None, "runtime/default") => Ok(Some(Profile::RuntimeDefault)),
         (None, name) => match name.strip_prefix("localhost/") {
-            Some(name) if !name.is_empty() => Ok(Profile::Localhost(name.to_owned())),
+            Some(name) if !name.is_empty() => Ok(Some(Profile::Localhost(name.to_owned()))),
             _ => Err(rejected(
                 format!("{field}.apparmor_profile"),
                 format!("{name:?} is not runtime/default, unconfined or localhost/NAME"),
