@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::{
     Controller, Error, Exit, Namespaces, Pause, PidNamespace, Place, Sandbox, Shims, Started,
-    Status, error::Context, pause::now,
+    Status, error::Context,
 };
 
 /// What a sandbox ended with that nobody saw end.
@@ -87,11 +87,11 @@ impl PinnedNamespaces {
         let whole = (!made.ipc || pin::is_pinned(&files.pin(Kind::Ipc), Kind::Ipc))
             && (!made.uts || pin::is_pinned(&files.pin(Kind::Uts), Kind::Uts));
         if !whole {
-            return Ok(Status::Stopped(Exit { code: UNSEEN, at: now() }));
+            return Ok(Status::Stopped(Exit { code: UNSEEN, at: names::now() }));
         }
         if made.init {
             return match self.pause.status(place).await? {
-                Status::Gone => Ok(Status::Stopped(Exit { code: UNSEEN, at: now() })),
+                Status::Gone => Ok(Status::Stopped(Exit { code: UNSEEN, at: names::now() })),
                 status => Ok(status),
             };
         }
@@ -138,7 +138,7 @@ impl Controller for PinnedNamespaces {
             true => Some(self.pause.start(place).await?),
             false => None,
         };
-        let at = *made.started.get_or_insert_with(now);
+        let at = *made.started.get_or_insert_with(names::now);
         files.write(&made)?;
         let pinned = |own: bool, kind| own.then(|| files.pin(kind));
         Ok(Started {
@@ -160,7 +160,7 @@ impl Controller for PinnedNamespaces {
         if made.init {
             self.pause.stop(place, grace).await?;
         }
-        let exit = *made.exited.get_or_insert_with(|| Exit { code: 0, at: now() });
+        let exit = *made.exited.get_or_insert_with(|| Exit { code: 0, at: names::now() });
         files.unpin()?;
         files.write(&made)?;
         self.ends.tell(&place.id, exit);
@@ -178,7 +178,7 @@ impl Controller for PinnedNamespaces {
             return self.pause.wait(place).await;
         }
         let told = end.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
-        Ok(told.unwrap_or_else(|| Exit { code: 0, at: now() }))
+        Ok(told.unwrap_or_else(|| Exit { code: 0, at: names::now() }))
     }
 
     async fn status(&self, place: &Place) -> Result<Status, Error> {
@@ -201,7 +201,7 @@ impl Controller for PinnedNamespaces {
         files.unpin()?;
         files.remove()?;
         let exit = made.and_then(|made| made.exited);
-        self.ends.tell(&place.id, exit.unwrap_or_else(|| Exit { code: UNSEEN, at: now() }));
+        self.ends.tell(&place.id, exit.unwrap_or_else(|| Exit { code: UNSEEN, at: names::now() }));
         Ok(())
     }
 

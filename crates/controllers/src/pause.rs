@@ -127,7 +127,7 @@ impl Controller for Pause {
         let namespace = |kind: &str| Some(PathBuf::from(format!("/proc/{pid}/ns/{kind}")));
         Ok(Started {
             pid: Some(pid),
-            at: now(),
+            at: names::now(),
             address: shim.address().clone(),
             namespaces: Namespaces {
                 network: namespace("net"),
@@ -240,9 +240,4 @@ fn seccomp(filter: &Seccomp) -> Result<oci::Seccomp, Error> {
             oci::Seccomp::Profile(Box::new(profile))
         }
     })
-}
-
-pub(crate) fn now() -> names::Nanos {
-    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    names::Nanos::try_from(since.as_nanos()).unwrap_or(names::Nanos::MAX)
 }

@@ -91,7 +91,7 @@ impl image_service_server::ImageService for ImageService {
         &self,
         _: Request<v1::ImageFsInfoRequest>,
     ) -> Result<Response<v1::ImageFsInfoResponse>, Status> {
-        let at = now();
+        let at = names::now();
         let root = self.images.root();
         let layers = self.images.usage();
         let containers = self.images.containers_usage().await.map_err(|e| code::image(&e))?;
@@ -133,9 +133,4 @@ fn auth(config: v1::AuthConfig) -> Result<Option<Auth>, Status> {
         registry_token: config.registry_token,
         server_address: config.server_address,
     }))
-}
-
-fn now() -> i64 {
-    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

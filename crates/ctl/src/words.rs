@@ -1,15 +1,9 @@
 //! How things are said to people: ages, sizes, ids, states.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use cri_proto::v1::{ContainerState, PodSandboxState};
 use jiff::Timestamp;
-
-/// Now, in nanoseconds since 1970, as CRI counts.
-pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
 
 /// How long ago, in at most two units: 42s, 3m12s, 5h, 2d3h, 40d. `-` for a time that was not set;
 /// a clock that went back makes it 0s.

@@ -20,3 +20,9 @@ pub type Labels = BTreeMap<String, String>;
 
 /// A moment, in nanoseconds since 1970-01-01T00:00:00Z, as CRI counts.
 pub type Nanos = i64;
+
+/// The time of day now.
+pub fn now() -> Nanos {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Nanos::try_from(since.as_nanos()).unwrap_or(Nanos::MAX)
+}

@@ -9,7 +9,7 @@ use crate::{
     Error, Features, Pods,
     container::{ContainerRecord, ContainerStep, Death, Event, Life, Reason},
     container_steps::ContainerWork,
-    host::{now, random},
+    host::random,
     owner::Owner,
     plan::{ContainerPlan, Sharing},
     pod::PodRecord,
@@ -130,7 +130,7 @@ impl Pods {
             cgroup: pod.cgroup.join(id.as_str()),
             id,
             pod: pod.id.clone(),
-            created_at: now(),
+            created_at: ::names::now(),
             boot: world.host.boot.clone(),
             phase: Phase::Making(ContainerStep::Record),
             image: image.id.clone(),
@@ -184,7 +184,7 @@ impl Pods {
         let shim = self.inner.world.shim(&pod)?;
         let within = self.inner.world.host.shim_deadline;
         // Taken before, so that not even the shortest life ends before it began.
-        let at = now();
+        let at = ::names::now();
         let (event, result) = match shim.start(turn.id.as_str(), within).await {
             Ok(pid) => (Event::Started { pid, at }, Ok(())),
             Err(error) => {
@@ -214,7 +214,7 @@ impl Pods {
                 },
                 Err(_) => this.recorded_exit(&record),
             };
-            this.died(&container, death.unwrap_or_else(|| Death::unseen(now(), ""))).await;
+            this.died(&container, death.unwrap_or_else(|| Death::unseen(::names::now(), ""))).await;
         });
     }
 
@@ -234,7 +234,7 @@ impl Pods {
             }) {
                 tracing::error!(container = %record.id, error = error.chain(), "it may still run");
             }
-            Death { code: 137, ..Death::unseen(now(), "the supervisor of the pod was killed") }
+            Death { code: 137, ..Death::unseen(::names::now(), "the supervisor of the pod was killed") }
         })
     }
 
@@ -390,5 +390,5 @@ pub(crate) fn name_of(record: &ContainerRecord) -> (PodId, String, u32) {
 
 /// 128 is what containerd gives a container that could not be started.
 fn not_started(error: &Error) -> Death {
-    Death { code: 128, at: now(), reason: Reason::StartError, message: error.chain() }
+    Death { code: 128, at: ::names::now(), reason: Reason::StartError, message: error.chain() }
 }

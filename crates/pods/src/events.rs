@@ -9,9 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use names::{Class, Nanos, PodId};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use crate::{
-    Error, Inner, Pods, container::ContainerRecord, host::now, owner::Hears, pod::PodRecord, read,
-};
+use crate::{Error, Inner, Pods, container::ContainerRecord, owner::Hears, pod::PodRecord, read};
 
 /// How many events a listener may be behind. One that stalls costs no more than these.
 const ROOM: usize = 1024;
@@ -139,7 +137,7 @@ impl Hears<PodRecord> for Inner {
         self.events.tell(&of_pod(before, after), |kind| Event {
             id: after.id.to_string(),
             kind,
-            at: now(),
+            at: ::names::now(),
             pod: Some(Arc::clone(after)),
             containers: self.containers_in(&after.id),
         });
@@ -150,7 +148,7 @@ impl Hears<PodRecord> for Inner {
         self.events.tell(kinds, |kind| Event {
             id: last.id.to_string(),
             kind,
-            at: now(),
+            at: ::names::now(),
             pod: Some(Arc::clone(last)),
             containers: self.containers_in(&last.id),
         });
@@ -162,7 +160,7 @@ impl Hears<ContainerRecord> for Inner {
         self.events.tell(&of_container(before, after), |kind| Event {
             id: after.id.to_string(),
             kind,
-            at: now(),
+            at: ::names::now(),
             pod: self.shown_pod(&after.pod),
             containers: self.containers_in(&after.pod),
         });
@@ -175,7 +173,7 @@ impl Hears<ContainerRecord> for Inner {
             // It is forgotten in a moment.
             containers.retain(|container| container.id != last.id);
             let (id, pod) = (last.id.to_string(), self.shown_pod(&last.pod));
-            Event { id, kind, at: now(), pod, containers }
+            Event { id, kind, at: ::names::now(), pod, containers }
         });
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use controllers::Controller;
 use images::Images;
-use names::{ContainerId, Nanos, PodId};
+use names::{ContainerId, PodId};
 use shim_api::Shim;
 use store::Records;
 use sys::cgroup::Layout;
@@ -162,12 +162,6 @@ impl World {
             path,
         )
     }
-}
-
-/// Now.
-pub(crate) fn now() -> Nanos {
-    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    Nanos::try_from(since.as_nanos()).unwrap_or(Nanos::MAX)
 }
 
 /// 32 random bytes, for an id.

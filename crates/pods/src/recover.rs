@@ -14,7 +14,6 @@ use crate::{
     container::{ContainerRecord, Death, Event, Life},
     container_steps::ContainerWork,
     containers::name_of,
-    host::now,
     owner::Owner,
     pod::{PodRecord, PodStep},
     pod_steps::{PodWork, place},
@@ -58,7 +57,9 @@ impl Pods {
             tracing::error!(pod = %id, %by, "two pods have one name");
         }
         if record.boot != self.inner.world.host.boot {
-            record.exited.get_or_insert_with(|| controllers::Exit { code: 255, at: now() });
+            record
+                .exited
+                .get_or_insert_with(|| controllers::Exit { code: 255, at: ::names::now() });
         }
         let owner = self.own(record);
         self.add_pod(&id, &owner);
@@ -68,7 +69,7 @@ impl Pods {
     fn readmit_container(&self, mut record: ContainerRecord) {
         let id = record.id.clone();
         if record.boot != self.inner.world.host.boot {
-            let death = Death::unseen(now(), "the machine went down");
+            let death = Death::unseen(::names::now(), "the machine went down");
             let life = record.life.clone().on(Event::Died(death));
             record.life = life.unwrap_or_else(|impossible| impossible.life);
         }
@@ -210,13 +211,13 @@ impl Pods {
     }
 
     fn last_word(&self, record: &ContainerRecord) -> Death {
-        let unseen = || Death::unseen(now(), "nobody saw it end");
+        let unseen = || Death::unseen(::names::now(), "nobody saw it end");
         self.recorded_exit(record).unwrap_or_else(unseen)
     }
 
     async fn was_started(&self, container: &Arc<Owner<ContainerRecord>>, pid: u32) {
         let Some(mut turn) = container.turn().await else { return };
-        turn.life = Life::Running { pid, started: now() };
+        turn.life = Life::Running { pid, started: ::names::now() };
         self.record(&turn).await;
         turn.show();
     }

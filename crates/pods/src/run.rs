@@ -7,7 +7,7 @@ use tokio::sync::RwLockReadGuard;
 
 use crate::{
     Error, Pods,
-    host::{now, random},
+    host::random,
     owner::Owner,
     plan::PodPlan,
     pod::{Network, PodRecord, PodStep},
@@ -104,7 +104,7 @@ impl Pods {
         let own = || world.host.cgroup_parent.join(id.as_str());
         let (netns, userns) = (world.netns(&id), world.userns(&id));
         Ok(PodRecord {
-            created_at: now(),
+            created_at: ::names::now(),
             boot: world.host.boot.clone(),
             phase: Phase::Making(PodStep::Record),
             handler,
@@ -173,7 +173,7 @@ impl Pods {
                 // Its shim is gone, and with it whoever could tell more.
                 Err(error) => {
                     tracing::warn!(pod = %record.id, %error, "the sandbox cannot be watched any more");
-                    controllers::Exit { code: 255, at: now() }
+                    controllers::Exit { code: 255, at: ::names::now() }
                 }
             };
             this.sandbox_ended(&owner, exit).await;

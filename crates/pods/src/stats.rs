@@ -15,7 +15,6 @@ use crate::{
     Error, Pods,
     container::{ContainerRecord, Life},
     error::Context,
-    host::now,
     pod::PodRecord,
     tasks::must_run,
     traffic, usage,
@@ -160,7 +159,7 @@ impl Pods {
     ) -> Result<ContainerStats, Error> {
         let pod = self.pod_of(&container)?.snapshot();
         let stats = self.inner.world.shim(&pod)?.stats(container.id.as_str(), PATIENCE).await?;
-        let at = now();
+        let at = ::names::now();
         let images = &self.inner.world.host.images;
         let used = images.container_usage(&container.id).await?;
         Ok(ContainerStats {
@@ -206,7 +205,15 @@ impl Pods {
             tracing::warn!(pod = %pod.id, error = error.chain(), "its traffic cannot be told");
             None
         });
-        Ok(PodStats { at: now(), nano_cores: None, usage, processes, traffic, containers, pod })
+        Ok(PodStats {
+            at: ::names::now(),
+            nano_cores: None,
+            usage,
+            processes,
+            traffic,
+            containers,
+            pod,
+        })
     }
 
     /// What the pod's cgroup uses, and how many processes are in it. In a cgroup that was named and

@@ -13,7 +13,7 @@ use std::{
 };
 
 use controllers::{Controller, Exit, Place, Program, Sandbox, Started, Status};
-use names::{Class, Nanos, PodId};
+use names::{Class, PodId};
 use serde::{Deserialize, Serialize};
 use store::{Records, Store};
 use tokio::sync::OwnedMutexGuard;
@@ -186,7 +186,7 @@ impl Sandboxes {
             // Its supervisor is gone, and with it whoever could tell more.
             Err(error) if error.class() == Class::Unavailable => {
                 tracing::warn!(sandbox = %id, error = names::chain(&error), "the sandbox cannot be watched any more");
-                Ok(Exit { code: UNSEEN, at: now() })
+                Ok(Exit { code: UNSEEN, at: names::now() })
             }
             exit => Ok(exit?),
         }
@@ -277,9 +277,4 @@ impl Sandboxes {
 
 fn io(doing: &'static str, path: &Path, source: std::io::Error) -> Error {
     Error::Io { doing, path: path.to_owned(), source }
-}
-
-fn now() -> Nanos {
-    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    Nanos::try_from(since.as_nanos()).unwrap_or(Nanos::MAX)
 }

@@ -1,7 +1,5 @@
 //! The time of day, and how the CRI log writes it. No time zones: the log's are UTC.
 
-use std::time::SystemTime;
-
 use names::Nanos;
 
 /// The length of `2026-11-23T01:02:03.123456789Z`.
@@ -9,12 +7,6 @@ pub const STAMP: usize = 30;
 
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400;
-
-/// The time of day now.
-pub fn now() -> Nanos {
-    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    Nanos::try_from(since.as_nanos()).unwrap_or(Nanos::MAX)
-}
 
 /// RFC 3339 with nine digits after the point. Years beyond 9999 do not fit in an i64 of ns.
 pub fn stamp(at: Nanos) -> [u8; STAMP] {

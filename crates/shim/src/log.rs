@@ -172,7 +172,7 @@ fn write_whole(file: &mut File, lines: &[u8]) -> Result<(), (u64, io::Error)> {
 
 /// The present moment as a log line has it.
 pub fn stamp() -> [u8; clock::STAMP] {
-    clock::stamp(clock::now())
+    clock::stamp(names::now())
 }
 
 #[cfg(test)]

@@ -17,8 +17,6 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::clock;
-
 /// How a child ended, and when we saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -79,7 +77,7 @@ impl Reaper {
     fn reap(&self) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             if let Some(code) = code(status) {
-                self.lock().ended(number(pid), Ended { code, at: clock::now() });
+                self.lock().ended(number(pid), Ended { code, at: names::now() });
             }
         }
     }

@@ -9,7 +9,7 @@ use names::Nanos;
 use sandbox_api::{EXIT_CODE, TASK_VERSION, Timestamp, label, state, types, v1};
 
 use super::Fault;
-use crate::{Exit, Namespaces, Platform, Started, Status, pause::now};
+use crate::{Exit, Namespaces, Platform, Started, Status};
 
 /// The code of an exit that nobody saw, or told.
 pub(super) const UNSEEN: i32 = 255;
@@ -48,7 +48,7 @@ pub(super) fn started(answer: v1::ControllerStartResponse) -> Result<Started, Fa
     let pid = Some(answer.pid).filter(|pid| *pid != 0);
     Ok(Started {
         pid,
-        at: nanos(answer.created_at).unwrap_or_else(now),
+        at: nanos(answer.created_at).unwrap_or_else(names::now),
         address: address.map_err(|bad: shim_api::BadAddress| Fault::Nonsense(bad.to_string()))?,
         namespaces: namespaces(&answer.labels, pid)?,
     })
@@ -120,7 +120,7 @@ pub(super) fn status(answer: v1::ControllerStatusResponse) -> Result<Status, Fau
         state::READY => Ok(Status::Running),
         state::NOT_READY => {
             let code = answer.info.get(EXIT_CODE).and_then(|code| code.parse().ok());
-            let at = nanos(answer.exited_at).unwrap_or_else(now);
+            let at = nanos(answer.exited_at).unwrap_or_else(names::now);
             Ok(Status::Stopped(Exit { code: code.unwrap_or(UNSEEN), at }))
         }
         other => Err(Fault::Nonsense(format!("{other:?} is no state of a sandbox"))),
@@ -136,7 +136,7 @@ pub fn of_exit(exit: Exit) -> v1::ControllerWaitResponse {
 }
 
 pub(super) fn exit(answer: v1::ControllerWaitResponse) -> Exit {
-    let at = nanos(answer.exited_at).unwrap_or_else(now);
+    let at = nanos(answer.exited_at).unwrap_or_else(names::now);
     Exit { code: answer.exit_status.cast_signed(), at }
 }
 

@@ -9,7 +9,7 @@ use names::Class;
 use tokio::time::sleep;
 
 use super::{Fault, Sandboxer, answer::UNSEEN};
-use crate::{Controller as _, Error, Exit, Place, Status, pause::now};
+use crate::{Controller as _, Error, Exit, Place, Status};
 
 /// How long to wait before the first and, after doubling, before every later attempt.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -57,7 +57,7 @@ impl<'a> Watch<'a> {
                     return Ok(None);
                 }
                 Ok(Status::Stopped(exit)) => return Ok(Some(exit)),
-                Ok(Status::Gone) => return Ok(Some(Exit { code: UNSEEN, at: now() })),
+                Ok(Status::Gone) => return Ok(Some(Exit { code: UNSEEN, at: names::now() })),
                 Err(error) => self.bear(error)?,
             }
         }

@@ -37,7 +37,7 @@ impl RuntimeService {
         &self,
         request: v1::PodSandboxStatusRequest,
     ) -> Result<v1::PodSandboxStatusResponse, Status> {
-        let timestamp = show::now();
+        let timestamp = names::now();
         let pod = self.pods.pod(&request.pod_sandbox_id).map_err(code::status)?;
         let mut info = std::collections::BTreeMap::new();
         if request.verbose {

@@ -10,7 +10,7 @@ use tonic::Code;
 use crate::args::Format;
 use crate::error::Error;
 use crate::link::{LOOK, Link, answer, within};
-use crate::words::{age, now, or_dash, pod_state, short};
+use crate::words::{age, or_dash, pod_state, short};
 use crate::{find, json, table};
 
 /// How many pods are asked for their addresses at a time.
@@ -23,7 +23,7 @@ pub async fn run(link: &Link, format: Format, out: &mut dyn Write) -> Result<(),
         Format::Json => super::print_json(out, &pods.iter().map(json::pod).collect()),
         Format::Table => {
             let addresses = addresses(link, &pods).await?;
-            super::print(out, &render(&pods, &addresses, now()))
+            super::print(out, &render(&pods, &addresses, names::now()))
         }
     }
 }

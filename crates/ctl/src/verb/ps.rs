@@ -9,7 +9,7 @@ use crate::args::{Format, Ps};
 use crate::error::Error;
 use crate::find::Named;
 use crate::link::Link;
-use crate::words::{age, container_state, now, or_dash, short};
+use crate::words::{age, container_state, or_dash, short};
 use crate::{find, json, table};
 
 pub async fn run(link: &Link, ps: &Ps, out: &mut dyn Write) -> Result<(), Error> {
@@ -22,7 +22,7 @@ pub async fn run(link: &Link, ps: &Ps, out: &mut dyn Write) -> Result<(), Error>
         Format::Table => {
             let pods = find::pods(link).await?;
             let names = pods.iter().map(|p| (p.id.clone(), p.name().to_owned())).collect();
-            super::print(out, &render(&containers, &names, now()))
+            super::print(out, &render(&containers, &names, names::now()))
         }
     }
 }

@@ -9,14 +9,14 @@ use crate::args::Format;
 use crate::error::Error;
 use crate::link::{CHANGE, LOOK, Link, answer, within};
 use crate::table;
-use crate::words::{age, moment, now};
+use crate::words::{age, moment};
 
 pub async fn ls(link: &Link, format: Format, out: &mut dyn Write) -> Result<(), Error> {
     let request = within(LOOK, ListQuarantineRequest {});
     let items = answer("ListQuarantine", link.admin().list_quarantine(request).await)?.items;
     match format {
         Format::Json => super::print_json(out, &items.iter().map(as_json).collect()),
-        Format::Table => super::print(out, &render(&items, now())),
+        Format::Table => super::print(out, &render(&items, names::now())),
     }
 }
 
