@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// A room, and the rooms that it may know.
-const ARROWS: [(&str, &[&str]); 24] = [
+const ARROWS: [(&str, &[&str]); 25] = [
     ("names", &[]),
     ("config", &[]),
     ("cri-proto", &[]),
     ("sandbox-api", &[]),
+    ("serving", &[]),
     ("spdy", &[]),
     ("streaming", &["names", "spdy"]),
     ("sys", &[]),
@@ -25,7 +26,17 @@ const ARROWS: [(&str, &[&str]); 24] = [
     ("controllers", &["cri-proto", "names", "oci", "sandbox-api", "shim-api", "sys"]),
     (
         "sandboxer",
-        &["config", "controllers", "cri-proto", "names", "sandbox-api", "shim-api", "store", "sys"],
+        &[
+            "config",
+            "controllers",
+            "cri-proto",
+            "names",
+            "sandbox-api",
+            "serving",
+            "shim-api",
+            "store",
+            "sys",
+        ],
     ),
     (
         "pods",
@@ -59,6 +70,7 @@ const ARROWS: [(&str, &[&str]); 24] = [
             "oci",
             "pods",
             "registry",
+            "serving",
             "store",
             "streaming",
             "sys",

@@ -6,7 +6,6 @@ use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use config::{CgroupDriver, Config, Fallback};
@@ -19,6 +18,8 @@ use pods::{Abilities, Features, Handler, Host, Pods};
 use registry::Registry;
 use store::Store;
 use sys::cgroup::Layout;
+
+use serving::{lock, patiently};
 
 use crate::{apparmor, features, find};
 
@@ -51,10 +52,8 @@ pub(crate) enum Error {
     NoProgram { name: &'static str, places: Vec<PathBuf> },
     #[error("the runtime {runtime:?} of the default handler {name:?} is not on this machine")]
     NoDefaultRuntime { name: String, runtime: String },
-    #[error("another podbayd answers at {}; give each its own `socket`, `state` and `root`", .0.display())]
-    SocketInUse(PathBuf),
-    #[error("another podbayd uses {}; give each its own `state`", .0.display())]
-    StateInUse(PathBuf),
+    #[error(transparent)]
+    Serving(#[from] serving::Error),
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
@@ -86,24 +85,12 @@ impl Error {
 
     /// Whether another podbayd has what this one needs, or seems to.
     pub(crate) fn is_held(&self) -> bool {
-        matches!(
-            self,
-            Self::SocketInUse(_)
-                | Self::StateInUse(_)
-                | Self::Store(store::Error::InUse(_))
-                | Self::Images(images::Error::InUse(_))
-        )
+        matches!(self, Self::Store(store::Error::InUse(_)) | Self::Images(images::Error::InUse(_)))
     }
 }
 
 fn list(places: &[PathBuf]) -> String {
     places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
-/// Makes a folder that only root may look into, with those above it.
-pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| Error::io("making the folder", path, source))
 }
 
 /// Makes a folder of ours that others may go through, if they know where to, but not look into: to what
@@ -121,10 +108,10 @@ pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
         make_passage(dir)?;
     }
     for name in ["shims", "netns", "userns"] {
-        make_dir(&config.state.join(name))?;
+        serving::make_dir(&config.state.join(name))?;
     }
     let handlers = handlers(config)?;
-    let lock = patiently(|| lock(&config.state), Error::is_held).await?;
+    let lock = patiently(|| lock(&config.state, "podbayd.lock"), serving::Error::is_held).await?;
     let store = patiently(|| Ok(Store::open(&config.root)?), Error::is_held).await?;
     let registry = registry(config)?;
     let folder = config.root.join("images");
@@ -182,36 +169,6 @@ async fn streams(config: &Config, pods: &Pods) -> Result<streaming::Server, Erro
         ..streaming::Config::default()
     };
     Ok(streaming::Server::bind(settings, Arc::new(cri::Streams::new(pods.clone()))).await?)
-}
-
-/// How long what a killed podbayd held may still be held: its last child, between fork and exec, has
-/// inherited it.
-const INHERITED: Duration = Duration::from_secs(2);
-
-/// Tries again, for a short while, what somebody else seems to hold.
-pub(crate) async fn patiently<T>(
-    mut attempt: impl FnMut() -> Result<T, Error>,
-    is_held: impl Fn(&Error) -> bool,
-) -> Result<T, Error> {
-    let deadline = Instant::now() + INHERITED;
-    loop {
-        match attempt() {
-            Err(error) if is_held(&error) && Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            result => return result,
-        }
-    }
-}
-
-fn lock(state: &Path) -> Result<fs::File, Error> {
-    let path = state.join("podbayd.lock");
-    let file = fs::File::create(&path).map_err(|e| Error::io("opening", &path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(Error::StateInUse(state.to_owned())),
-        Err(fs::TryLockError::Error(source)) => Err(Error::io("locking", path, source)),
-    }
 }
 
 fn registry(config: &Config) -> Result<Registry, Error> {

@@ -2,13 +2,12 @@
 
 use std::{
     fs, io,
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use controllers::{Controller, Pause, PinnedNamespaces, Program, Shims};
+use serving::{lock, patiently};
 use store::Store;
 use sys::cgroup::Layout;
 
@@ -39,10 +38,8 @@ pub(crate) enum Error {
     },
     #[error("{name} is in none of {}; install it there or give --{}", list(.places), option(.name))]
     NoProgram { name: &'static str, places: Vec<PathBuf> },
-    #[error("somebody answers at {}; give each podbay-sandboxer its own --socket", .0.display())]
-    SocketInUse(PathBuf),
-    #[error("another podbay-sandboxer uses {}; give each its own --state", .0.display())]
-    StateInUse(PathBuf),
+    #[error(transparent)]
+    Serving(#[from] serving::Error),
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
@@ -58,10 +55,7 @@ impl Error {
 
     /// Whether another has what this one needs, or seems to.
     pub(crate) fn is_held(&self) -> bool {
-        matches!(
-            self,
-            Self::SocketInUse(_) | Self::StateInUse(_) | Self::Store(store::Error::InUse(_))
-        )
+        matches!(self, Self::Store(store::Error::InUse(_)))
     }
 }
 
@@ -75,9 +69,10 @@ fn option(name: &str) -> &str {
 
 pub(crate) async fn build(arguments: &Arguments) -> Result<Parts, Error> {
     let folders = ["sandboxes", "shims"].map(|name| arguments.state.join(name));
-    folders.iter().chain([&arguments.root]).try_for_each(|dir| make_dir(dir))?;
-    let lock = patiently(|| lock(&arguments.state)).await?;
-    let store = patiently(|| Ok(Store::open(&arguments.root)?)).await?;
+    folders.iter().chain([&arguments.root]).try_for_each(|dir| serving::make_dir(dir))?;
+    let lock =
+        patiently(|| lock(&arguments.state, "sandboxer.lock"), serving::Error::is_held).await?;
+    let store = patiently(|| Ok(Store::open(&arguments.root)?), Error::is_held).await?;
     let [folder, sockets] = folders;
     let grouping = match arguments.shim_grouping {
         Grouping::Pod => controllers::Grouping::Pod,
@@ -114,39 +109,4 @@ fn program(arguments: &Arguments) -> Result<Program, Error> {
 fn own(given: Option<&Path>, name: &'static str) -> Result<PathBuf, Error> {
     controllers::own_program(given.unwrap_or_else(|| Path::new("")), name)
         .map_err(|places| Error::NoProgram { name, places })
-}
-
-/// Makes a folder that only root may look into, with those above it.
-pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| Error::io("making the folder", path, source))
-}
-
-/// How long what a killed process held may still be held: its last child, between fork and exec, has
-/// inherited it.
-const INHERITED: Duration = Duration::from_secs(2);
-
-/// Tries again, for a short while, what somebody else seems to hold.
-pub(crate) async fn patiently<T>(
-    mut attempt: impl FnMut() -> Result<T, Error>,
-) -> Result<T, Error> {
-    let deadline = Instant::now() + INHERITED;
-    loop {
-        match attempt() {
-            Err(error) if error.is_held() && Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            result => return result,
-        }
-    }
-}
-
-fn lock(state: &Path) -> Result<fs::File, Error> {
-    let path = state.join("sandboxer.lock");
-    let file = fs::File::create(&path).map_err(|e| Error::io("opening", &path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(Error::StateInUse(state.to_owned())),
-        Err(fs::TryLockError::Error(source)) => Err(Error::io("locking", path, source)),
-    }
 }
