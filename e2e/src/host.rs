@@ -70,6 +70,11 @@ struct Counts {
 }
 
 impl Held {
+    /// How many processes they are.
+    pub fn processes(&self) -> usize {
+        self.0.len()
+    }
+
     /// What there is more of, in words.
     fn beyond(&self, before: &Self) -> Vec<String> {
         let more = |(name, now): (&String, &Counts)| {
@@ -85,7 +90,8 @@ impl Daemon {
     /// Descriptors and threads of the daemon and of its shims.
     pub fn held(&self) -> Held {
         let ours = |it: &process::Process| {
-            let is_shim = it.exe.ends_with("podbay-shim") && it.belongs_to(&self.place);
+            // Its program is on a mount that nobody sees.
+            let is_shim = called(it).ends_with("/podbay-shim") && it.belongs_to(&self.place);
             self.pid() == Some(it.pid) || is_shim
         };
         let counts = |pid: i32| Counts {
@@ -93,7 +99,7 @@ impl Daemon {
             threads: entries(&format!("/proc/{pid}/task")),
         };
         let all = process::all().into_iter().filter(ours);
-        let name = |it: &process::Process| format!("{} {}", it.exe.display(), it.pid);
+        let name = |it: &process::Process| format!("{} {}", called(it), it.pid);
         Held(all.map(|it| (name(&it), counts(it.pid))).collect())
     }
 
@@ -188,6 +194,11 @@ impl Daemon {
     pub fn threads(&self) -> usize {
         entries(&format!("/proc/{}/task", self.pid().unwrap_or_default()))
     }
+}
+
+/// What it was started as.
+fn called(process: &process::Process) -> &str {
+    process.line.split(' ').next().unwrap_or_default()
 }
 
 fn entries(dir: &str) -> usize {

@@ -205,6 +205,7 @@ impl Quiet {
             assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
         }
         let held = node.node.held_at_rest().await;
+        assert_eq!(held.processes(), 2, "the daemon and its shim: {held:?}");
         let snapshot = node.node.snapshot();
         Some(Self { node, container, snapshot, held })
     }

@@ -1,10 +1,11 @@
 //! The checks of the project, as `cargo xtask NAME`. `cargo xtask ci` is all of them in order, but
-//! for the fuzzing, which is never done.
+//! for what runs in a machine of its own.
 
 mod arrows;
 mod docs;
 mod fuzz;
 mod sizes;
+mod vm;
 mod words;
 
 use std::{
@@ -21,7 +22,7 @@ struct Check {
 }
 
 /// In the order of `ci`: what is quick to fail comes first.
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 11] = [
     Check { name: "format", about: "every file is as rustfmt leaves it", run: format },
     Check { name: "arrows", about: "rooms know only those that they may know", run: arrows::check },
     Check { name: "sizes", about: "functions and files are small", run: sizes::check },
@@ -40,6 +41,11 @@ const CHECKS: [Check; 10] = [
     Check { name: "test", about: "unit and room tests", run: test },
     Check { name: "e2e", about: "the whole daemon, from outside", run: e2e },
     Check { name: "conformance", about: "critest, against the reviewed list", run: conformance },
+    Check {
+        name: "fuzz",
+        about: "what reads the bytes of others, a minute each",
+        run: fuzz::check,
+    },
 ];
 
 fn main() -> ExitCode {
@@ -47,6 +53,7 @@ fn main() -> ExitCode {
     let names: Vec<&str> = match wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => return help(),
         ["fuzz", ref arguments @ ..] => return end("fuzz", fuzz::run(arguments)),
+        ["vm", ref arguments @ ..] => return vm::run(arguments),
         ["ci"] => CHECKS.iter().map(|check| check.name).collect(),
         ref names => names.to_vec(),
     };
@@ -80,8 +87,10 @@ fn help() -> ExitCode {
     for check in &CHECKS {
         println!("  {:12} {}", check.name, check.about);
     }
-    println!("\ncargo xtask fuzz [SECONDS] [TARGET...]\n");
-    println!("  what reads the bytes of others, against bytes made up; needs nightly, not in ci");
+    println!("\ncargo xtask fuzz [--jobs N] [SECONDS] [TARGET...]\n");
+    println!("  what reads the bytes of others, against bytes made up; needs nightly");
+    println!("\ncargo xtask vm JOB [ARGUMENT...] | shell | help\n");
+    println!("  a job in a machine of its own, with systemd, cgroup v2 and AppArmor; not in ci");
     ExitCode::from(2)
 }
 
