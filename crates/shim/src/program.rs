@@ -155,7 +155,7 @@ fn home_inside(uid: u32) -> String {
 }
 
 /// The user's home in a `passwd` file, or `/`.
-fn home(passwd: &[u8], uid: u32) -> String {
+pub fn home(passwd: &[u8], uid: u32) -> String {
     let passwd = String::from_utf8_lossy(passwd);
     let line = |line: &str| {
         let fields: Vec<&str> = line.split(':').collect();

@@ -27,13 +27,20 @@ impl Sizes {
         loop {
             match sizes.next() {
                 Some(Ok(size)) => (last, read) = (Some(size), sizes.byte_offset()),
-                Some(Err(error)) if !error.is_eof() => return Err(NotASize),
+                Some(Err(error)) if !is_cut(&error, &self.0[read..]) => return Err(NotASize),
                 Some(Err(_)) | None => break,
             }
         }
         self.0.drain(..read);
         Ok(last)
     }
+}
+
+/// Whether the rest of the value is still to come. Of a number that nobody wants serde_json says that it
+/// is wrong where it is only cut, as after its sign; one more digit tells.
+fn is_cut(error: &serde_json::Error, value: &[u8]) -> bool {
+    let longer = || serde_json::from_slice::<Size>(&[value, b"0"].concat());
+    error.is_eof() || longer().is_err_and(|error| error.is_eof())
 }
 
 #[cfg(test)]
@@ -50,6 +57,16 @@ mod tests {
         let taken = pieces.map(|piece| sizes.take(piece).unwrap());
         let (first, second) = (Size { width: 80, height: 24 }, Size { width: 81, height: 25 });
         assert_eq!(taken, [Some(first), None, Some(second), None]);
+    }
+
+    #[test]
+    fn a_number_that_nobody_wants_may_be_cut_anywhere() {
+        let text = b"{\"Width\":80,\"Depth\":-1.5e-3,\"Height\":24}";
+        let mut sizes = Sizes::default();
+        let taken: Vec<_> = text.chunks(1).map(|piece| sizes.take(piece).unwrap()).collect();
+        assert_eq!(taken.last(), Some(&Some(Size { width: 80, height: 24 })));
+        assert_eq!(Sizes::default().take(b"{\"Depth\":--"), Err(NotASize));
+        assert_eq!(Sizes::default().take(b"{-"), Err(NotASize));
     }
 
     #[test]

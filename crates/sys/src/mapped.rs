@@ -18,7 +18,7 @@ use rustix::{
 };
 
 use crate::{
-    beneath::{open_dir, open_root},
+    beneath::{self, open_dir, open_root},
     mount::{self, Attributes, Detached, Overlay, Tmpfs, Upper, bind},
     pin::on_a_thread,
 };
@@ -35,7 +35,20 @@ pub fn mount(
 ) -> io::Result<()> {
     mount_at_once(overlay, user_namespace, target)
         // Before Linux 6.15 an overlay takes no layers that are attached nowhere.
-        .or_else(|_| mount_aside(overlay, user_namespace, target))
+        .or_else(|_| mount_again(overlay, user_namespace, target))
+}
+
+/// A try that came to nothing has left a mark in the directory for work, with which no other overlay
+/// can be mounted: that what is above it was never synced (`volatile`).
+fn mount_again(
+    overlay: &Overlay<'_>,
+    user_namespace: BorrowedFd<'_>,
+    target: &Path,
+) -> io::Result<()> {
+    if let Some(upper) = &overlay.upper {
+        beneath::remove(upper.work, b"work")?;
+    }
+    mount_aside(overlay, user_namespace, target)
 }
 
 fn mount_at_once(
@@ -142,7 +155,7 @@ mod tests {
 
     fn mounts(dir: &Path, mount: Mount) {
         for name in ["a", "b", "upper", "work", "target"] {
-            fs::create_dir(dir.join(name)).unwrap();
+            fs::create_dir_all(dir.join(name)).unwrap();
         }
         fs::write(dir.join("a/roots"), "").unwrap();
         fs::write(dir.join("b/theirs"), "").unwrap();
@@ -176,7 +189,9 @@ mod tests {
     #[test]
     fn a_kernel_that_needs_them_attached_has_it_the_same_and_nobody_sees_them() {
         as_root_in_own_mounts(|dir| {
-            mounts(dir, mount_aside);
+            // As a try leaves it that failed after it was begun.
+            fs::create_dir_all(dir.join("work/work/incompat/volatile")).unwrap();
+            mounts(dir, mount_again);
             let seen = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
             let target = dir.join("target");
             assert!(!seen.contains(target.to_str().unwrap()), "{seen}");

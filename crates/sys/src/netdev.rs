@@ -90,8 +90,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_line_is_read_without_a_panic(line in "(eth0|:|[0-9 ]|\\PC){0,60}") {
-            let _ = interface(&line);
+        fn any_table_is_read_without_a_panic(
+            text in "(eth0|:|\n|[0-9 ]|\\PC){0,60}",
+            bytes in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let _ = parse(&[text.as_bytes(), &bytes].concat());
         }
     }
 }

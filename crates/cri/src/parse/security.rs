@@ -143,7 +143,13 @@ pub(super) fn apparmor(
     field: &str,
 ) -> Result<Option<Profile>, Rejected> {
     match (profile, name) {
-        (Some(profile), _) => self::profile(profile, &format!("{field}.apparmor")).map(Some),
+        (Some(mut profile), _) => {
+            // critest, and kubelets of old, write it as the annotation was written.
+            if let Some(name) = profile.localhost_ref.strip_prefix("localhost/") {
+                profile.localhost_ref = name.to_owned();
+            }
+            self::profile(profile, &format!("{field}.apparmor")).map(Some)
+        }
         (None, "") => Ok(None),
         (None, "unconfined") => Ok(Some(Profile::Unconfined)),
         (None, "runtime/default") => Ok(Some(Profile::RuntimeDefault)),
