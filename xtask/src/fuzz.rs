@@ -37,8 +37,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
 /// All targets, as CI runs them. A machine that cannot is no reason to fail, but one to be told of.
 pub(crate) fn check() -> Result<(), String> {
     if !has_nightly() {
-        eprintln!("!! SKIPPED: nothing is fuzzed here, since there is no nightly toolchain.");
-        eprintln!("!! A machine of CI has to have one: rustup toolchain install nightly");
+        println!("!! SKIPPED: nothing is fuzzed here, since there is no nightly toolchain.");
+        println!("!! A machine of CI has to have one: rustup toolchain install nightly");
         return Ok(());
     }
     let jobs = thread::available_parallelism().map_or(1, NonZero::get);

@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         if let failed @ Err(_) = (check.run)() {
             return end(name, failed);
         }
-        println!("== {name}: good, after {} s", begun.elapsed().as_secs());
+        println!("== {name}: done, after {} s", begun.elapsed().as_secs());
     }
     ExitCode::SUCCESS
 }
