@@ -21,7 +21,9 @@ use std::{
 
 use command_fds::{CommandFdExt, FdMapping};
 use names::PodId;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, pidfd_open, pidfd_send_signal, prlimit,
+};
 use shim_api::{Life, Shim};
 use tokio::task::JoinHandle;
 
@@ -52,6 +54,8 @@ pub enum Grouping {
 #[derive(Clone)]
 pub struct Shims {
     program: Arc<Program>,
+    /// How many files it may have open, as it was when this was made.
+    files: Rlimit,
     sockets: PathBuf,
     grouping: Grouping,
     known: Arc<Mutex<HashMap<String, Shim>>>,
@@ -122,6 +126,7 @@ impl Shims {
         let program = Arc::new(Program::new(program));
         Self {
             program,
+            files: getrlimit(Resource::Nofile),
             sockets,
             grouping,
             known: Arc::default(),
@@ -228,8 +233,18 @@ impl Shims {
         command.fd_mappings(vec![mapping]).expect("one mapping collides with nothing");
         let child = tokio::process::Command::from(command).spawn();
         let mut child = child.on("starting the shim", self.program.path())?;
+        self.limit(&child).on("limiting the shim", self.program.path())?;
         // It is ours to bury for as long as we live; its end is told by its socket.
         tokio::spawn(async move { child.wait().await });
+        Ok(())
+    }
+
+    /// What a shim has, its containers have: not what this process has raised for itself.
+    fn limit(&self, child: &tokio::process::Child) -> std::io::Result<()> {
+        let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        let files = Rlimit { ..self.files };
+        // One that has ended at once has nothing to be limited.
+        pid.map_or(Ok(()), |pid| prlimit(Some(pid), Resource::Nofile, files).map(drop))?;
         Ok(())
     }
 

@@ -17,6 +17,8 @@ use crate::build::{self, Daemon, Error};
 pub(crate) async fn serve(config: Config) -> Result<(), Error> {
     let begun = Instant::now();
     let daemon = build::build(&config).await?;
+    // After that, what shims are to have is known.
+    serving::raise_file_limit();
     let listener =
         serving::patiently(|| serving::listen(&config.socket), serving::Error::is_held).await?;
     daemon.pods.recover().await?;

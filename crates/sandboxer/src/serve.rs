@@ -18,6 +18,8 @@ use crate::{
 pub(crate) async fn serve(arguments: Arguments) -> Result<(), Error> {
     let begun = Instant::now();
     let Parts { sandboxes, shims, _lock } = build::build(&arguments).await?;
+    // After that, what shims are to have is known.
+    serving::raise_file_limit();
     let listener =
         serving::patiently(|| serving::listen(&arguments.socket), serving::Error::is_held).await?;
     sandboxes.recover().await?;

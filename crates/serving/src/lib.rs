@@ -19,6 +19,7 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::{
     net::UnixListener,
@@ -158,6 +159,16 @@ pub async fn answer(listener: &UnixListener, routes: &Routes, ended: impl Future
     }
     if tokio::time::timeout(DRAIN, calls.shutdown()).await.is_err() {
         tracing::warn!("calls are still under way; their clients will see the connection end");
+    }
+}
+
+/// Lets this process have as many files open as it may have at the most: each open command takes some,
+/// and what systems give by default (1024) is for programs that use `select`.
+pub fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit on open files stays as it was");
     }
 }
 
