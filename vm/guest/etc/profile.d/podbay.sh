@@ -1,0 +1,1 @@
+export PATH=/podbay/bin:/podbay/target/conformance/bin:$PATH PODBAY_BIN_DIR=/podbay/bin
