@@ -93,19 +93,24 @@ fn list(places: &[PathBuf]) -> String {
     places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// Makes a folder of ours that others may go through, if they know where to, but not look into: to what
-/// a pod's own root, who is nobody on the host, may have.
-fn make_passage(path: &Path) -> Result<(), Error> {
-    let mode = 0o711;
+/// What only root may look into.
+const CLOSED: u32 = 0o700;
+/// What others may go through, if they know where to, but not look into: to what a pod's own root, who
+/// is nobody on the host, may have.
+const PASSAGE: u32 = 0o711;
+
+/// Makes a folder of ours, with those above it. One that is there, made by an earlier version or by an
+/// administrator, gets the mode too (CVE-2024-25621).
+fn make_own(path: &Path, mode: u32) -> Result<(), Error> {
     let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
-    // An earlier version may have made it.
     let made = made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)));
     made.map_err(|source| Error::io("making the folder", path, source))
 }
 
 pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
-    for dir in [&config.root, &config.state, &config.state.join("pods")] {
-        make_passage(dir)?;
+    make_own(&config.root, CLOSED)?;
+    for dir in [&config.state, &config.state.join("pods")] {
+        make_own(dir, PASSAGE)?;
     }
     for name in ["shims", "netns", "userns"] {
         serving::make_dir(&config.state.join(name))?;

@@ -114,15 +114,33 @@ impl PodWork<'_> {
     }
 
     async fn make_image(&mut self) -> Result<(), Error> {
-        let Some(image) = &self.world.host.pause_image else { return Ok(()) };
         if !self.runs_program() {
             return Ok(());
         }
+        let target = self.program_root();
+        let Some(image) = &self.world.host.pause_image else {
+            return self.bring_near(&target);
+        };
         let id = self.world.ensure_image(image).await?;
-        let target = self.turn.state_dir.join("pause").join("rootfs");
         std::fs::create_dir_all(&target).on("making the folder", &target)?;
         let owner = crate::lease(&self.turn.id);
         Ok(self.world.host.images.mount(&id, &owner, &target, images::Access::ReadOnly).await?)
+    }
+
+    /// Where the root filesystem of the sandbox's program is mounted, if it is.
+    fn program_root(&self) -> std::path::PathBuf {
+        self.turn.state_dir.join("pause").join("rootfs")
+    }
+
+    /// Mounts the built-in pause where the root of a user namespace, who is nobody on the host, can go.
+    fn bring_near(&self, target: &std::path::Path) -> Result<(), Error> {
+        if self.turn.userns.is_none() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(target).on("making the folder", target)?;
+        let from = sys::mount::handle(&self.world.host.pause_rootfs);
+        let tree = from.and_then(|from| sys::mount::bind(from, false));
+        tree.and_then(|tree| tree.attach(target)).on("mounting the pause program at", target)
     }
 
     /// Whether the sandbox needs a program, and so its image.
@@ -132,7 +150,9 @@ impl PodWork<'_> {
     }
 
     async fn unmake_image(&mut self) -> Result<(), Error> {
-        let target = self.turn.state_dir.join("pause").join("rootfs");
+        let target = self.program_root();
+        // The image store knows of images alone.
+        sys::mount::unmount(&target).on("unmounting", &target)?;
         let owner = crate::lease(&self.turn.id);
         Ok(self.world.host.images.unmount(&owner, &target).await?)
     }
@@ -296,7 +316,8 @@ impl PodWork<'_> {
         let host = &self.world.host;
         let image = host.pause_image.as_ref().filter(|_| self.runs_program());
         let Some(image) = image else {
-            let rootfs = host.pause_rootfs.clone();
+            let near = self.turn.userns.as_ref().map(|_| self.program_root());
+            let rootfs = near.unwrap_or_else(|| host.pause_rootfs.clone());
             return Ok(Program { rootfs, args: vec!["/pause".into()], env: Vec::new() });
         };
         let image = host.images.find(image).ok_or_else(|| {
@@ -304,7 +325,7 @@ impl PodWork<'_> {
         })?;
         let mut args = image.config.entrypoint.clone();
         args.extend(image.config.cmd.iter().cloned());
-        let rootfs = self.turn.state_dir.join("pause").join("rootfs");
+        let rootfs = self.program_root();
         Ok(Program { rootfs, args, env: image.config.env.clone() })
     }
 }
