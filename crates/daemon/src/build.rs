@@ -128,7 +128,7 @@ pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
     };
     let images = patiently(open, Error::is_held).await?;
     let layout = Layout::detect().map_err(|e| Error::io("reading the cgroups of", "/proc", e))?;
-    let systemd_cgroups = systemd_cgroups(config, &layout);
+    let systemd_cgroups = systemd_cgroups(config);
     let node = controllers::node(&layout);
     if node.apparmor {
         apparmor::load_or_tell().await;
@@ -325,11 +325,16 @@ fn pause_rootfs(config: &Config) -> Result<PathBuf, Error> {
     Ok(rootfs)
 }
 
-/// The kubelet is told to use systemd's driver only where systemd is there to serve it.
-fn systemd_cgroups(config: &Config, layout: &Layout) -> bool {
+/// The kubelet is told to use systemd's driver only if the configuration says so: pods are made by the
+/// files of cgroups, and no slice or scope of systemd's is asked for yet.
+fn systemd_cgroups(config: &Config) -> bool {
     match config.cgroups.driver {
-        CgroupDriver::Systemd => true,
-        CgroupDriver::Cgroupfs => false,
-        CgroupDriver::Auto => layout.is_v2() && Path::new("/run/systemd/system").is_dir(),
+        CgroupDriver::Systemd => {
+            tracing::warn!(
+                "cgroups.driver is \"systemd\", and podbay makes cgroups by their files: set the kubelet's cgroupDriver to cgroupfs"
+            );
+            true
+        }
+        CgroupDriver::Cgroupfs | CgroupDriver::Auto => false,
     }
 }

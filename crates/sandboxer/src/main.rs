@@ -115,7 +115,10 @@ fn log_as(filter: &str) -> Result<(), build::Error> {
         filter: filter.to_owned(),
         why: error.to_string(),
     })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // A journal keeps colours as text.
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    lines.with_writer(std::io::stderr).init();
     Ok(())
 }
 
