@@ -152,6 +152,6 @@ fn conformance() -> Result<(), String> {
     )?;
     let against = ["PODBAY_PROFILE=debug", "conformance/against-podbay"];
     run("env", &against)?;
-    let by_websocket = ["--groups", "Streaming", "--websocket", "podbay"];
+    let by_websocket = ["--websocket", "podbay", "runc"];
     run("env", &[&against[..], &by_websocket].concat())
 }
