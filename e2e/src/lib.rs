@@ -78,3 +78,17 @@ pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     listener.local_addr().expect("it listens").port()
 }
+
+/// Makes of each function a test for each handler, in a module of its own: of `async fn name(handler:
+/// &str)`, which gives up with a word where the handler cannot be.
+#[macro_export]
+macro_rules! by_handlers {
+    ({ $($module:ident: $handler:literal),+ $(,)? } $names:tt) => {
+        $($crate::by_handlers!(@one $module $handler $names);)+
+    };
+    (@one $module:ident $handler:literal [$($name:ident),* $(,)?]) => {
+        mod $module {
+            $(#[tokio::test] async fn $name() { super::$name($handler).await; })*
+        }
+    };
+}

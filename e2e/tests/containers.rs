@@ -33,24 +33,9 @@ async fn sharing_pod_by(handler: &str) -> Option<(Daemon, String)> {
     Some((node, pod))
 }
 
-/// Makes of each function three tests: by the built-in runtime, by runc, and in a pod that a pause
-/// container holds.
-macro_rules! by_all {
-    ($($name:ident),* $(,)?) => {
-        mod by_the_built_in_runtime {
-            $(#[tokio::test] async fn $name() { super::$name("podbay").await; })*
-        }
-        mod with_a_pause {
-            $(#[tokio::test] async fn $name() { super::$name("pause").await; })*
-        }
-        mod by_runc {
-            $(#[tokio::test] async fn $name() { super::$name("runc").await; })*
-        }
-    };
-}
-
-by_all!(
-    a_container_ends_as_its_process_does,
+e2e::by_handlers! {
+    { by_the_built_in_runtime: "podbay", with_a_pause: "pause", by_runc: "runc" }
+    [a_container_ends_as_its_process_does,
     a_container_is_asked_to_end_and_then_made_to,
     a_container_starts_once,
     commands_run_in_a_container,
@@ -65,8 +50,8 @@ by_all!(
     what_cannot_be_run_is_told_and_leaves_nothing,
     mounts_pass_on_as_far_as_they_are_to,
     a_container_that_runs_can_be_removed,
-    a_container_that_is_frozen_can_be_stopped,
-);
+    a_container_that_is_frozen_can_be_stopped]
+}
 
 async fn a_container_ends_as_its_process_does(handler: &str) {
     let Some((node, pod)) = pod_by(handler).await else { return };

@@ -41,30 +41,13 @@ async fn pod_by(handler: &str) -> Option<(Daemon, Option<Sandboxer>, String)> {
     Some((node, sandboxer, pod))
 }
 
-/// Makes of each function a test for each handler.
-macro_rules! by_all {
-    ($($name:ident),* $(,)?) => {
-        mod by_the_built_in_runtime {
-            $(#[tokio::test] async fn $name() { super::$name("podbay").await; })*
-        }
-        mod with_a_pause {
-            $(#[tokio::test] async fn $name() { super::$name("pause").await; })*
-        }
-        mod with_a_sandboxer {
-            $(#[tokio::test] async fn $name() { super::$name("sandboxer").await; })*
-        }
-        mod by_runc {
-            $(#[tokio::test] async fn $name() { super::$name("runc").await; })*
-        }
-    };
-}
-
-by_all!(
-    a_pod_tells_what_it_uses_in_whole,
+e2e::by_handlers! {
+    { by_the_built_in_runtime: "podbay", with_a_pause: "pause", with_a_sandboxer: "sandboxer", by_runc: "runc" }
+    [a_pod_tells_what_it_uses_in_whole,
     every_metric_that_the_kernel_can_tell_is_told,
     metrics_are_true,
-    a_pod_can_be_given_other_limits_wholly_or_not_at_all,
-);
+    a_pod_can_be_given_other_limits_wholly_or_not_at_all]
+}
 
 async fn pod_stats(cri: &Cri, id: &str) -> Result<v1::PodSandboxStats, tonic::Status> {
     let request = v1::PodSandboxStatsRequest { pod_sandbox_id: id.to_owned() };

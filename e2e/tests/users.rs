@@ -87,21 +87,10 @@ async fn it_leaves_nothing(handler: &str) {
     node.assert_untouched(&before, "pods with users of their own").await;
 }
 
-macro_rules! by_all {
-    ($($name:ident),* $(,)?) => {
-        mod with_pinned_namespaces {
-            $(#[tokio::test] async fn $name() { super::$name("podbay").await; })*
-        }
-        mod with_a_pause {
-            $(#[tokio::test] async fn $name() { super::$name("pause").await; })*
-        }
-        mod by_runc {
-            $(#[tokio::test] async fn $name() { super::$name("runc").await; })*
-        }
-    };
+e2e::by_handlers! {
+    { with_pinned_namespaces: "podbay", with_a_pause: "pause", by_runc: "runc" }
+    [root_is_root_inside_and_nobody_outside, it_leaves_nothing]
 }
-
-by_all!(root_is_root_inside_and_nobody_outside, it_leaves_nothing);
 
 #[tokio::test]
 async fn processes_may_be_shared_and_the_network_may_be_the_nodes() {

@@ -41,21 +41,10 @@ fn with(mounts: impl IntoIterator<Item = v1::Mount>) -> v1::ContainerConfig {
     v1::ContainerConfig { mounts: mounts.into_iter().collect(), ..sleeps("c") }
 }
 
-macro_rules! by_all {
-    ($($name:ident),* $(,)?) => {
-        mod by_the_built_in_runtime {
-            $(#[tokio::test] async fn $name() { super::$name("podbay").await; })*
-        }
-        mod with_a_pause {
-            $(#[tokio::test] async fn $name() { super::$name("pause").await; })*
-        }
-        mod by_runc {
-            $(#[tokio::test] async fn $name() { super::$name("runc").await; })*
-        }
-    };
+e2e::by_handlers! {
+    { by_the_built_in_runtime: "podbay", with_a_pause: "pause", by_runc: "runc" }
+    [an_image_is_seen_and_run_from_and_not_written_to]
 }
-
-by_all!(an_image_is_seen_and_run_from_and_not_written_to);
 
 async fn an_image_is_seen_and_run_from_and_not_written_to(handler: &str) {
     let Some((node, data, pod)) = node_by(handler).await else { return };

@@ -1,0 +1,49 @@
+//! Error classes as gRPC codes, and back: the one place for it, whoever serves and whoever asks.
+
+use names::Class;
+use tonic::Code;
+
+const PAIRS: [(Class, Code); 11] = [
+    (Class::NotFound, Code::NotFound),
+    (Class::AlreadyExists, Code::AlreadyExists),
+    (Class::InvalidArgument, Code::InvalidArgument),
+    (Class::FailedPrecondition, Code::FailedPrecondition),
+    (Class::ResourceExhausted, Code::ResourceExhausted),
+    (Class::DeadlineExceeded, Code::DeadlineExceeded),
+    (Class::Unavailable, Code::Unavailable),
+    (Class::PermissionDenied, Code::PermissionDenied),
+    (Class::Unimplemented, Code::Unimplemented),
+    (Class::DataLoss, Code::DataLoss),
+    (Class::Internal, Code::Internal),
+];
+
+/// The code that says `class`.
+pub fn of_class(class: Class) -> Code {
+    PAIRS.iter().find(|(c, _)| *c == class).map_or(Code::Internal, |(_, code)| *code)
+}
+
+/// The class that `code` says. Others than we send codes that have no class of their own.
+pub fn to_class(code: Code) -> Class {
+    match code {
+        // What servers say of a call whose time ran out there first.
+        Code::Cancelled => Class::DeadlineExceeded,
+        Code::Aborted => Class::Unavailable,
+        Code::OutOfRange => Class::InvalidArgument,
+        Code::Unauthenticated => Class::PermissionDenied,
+        _ => PAIRS.iter().find(|(_, c)| *c == code).map_or(Class::Internal, |(class, _)| *class),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_survives_the_wire() {
+        for (class, _) in PAIRS {
+            assert_eq!(to_class(of_class(class)), class);
+        }
+        assert_eq!(to_class(Code::Unknown), Class::Internal);
+        assert_eq!(to_class(Code::Cancelled), Class::DeadlineExceeded);
+    }
+}
