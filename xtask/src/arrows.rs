@@ -9,7 +9,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 const ARROWS: [(&str, &[&str]); 25] = [
     ("names", &[]),
     ("config", &[]),
-    ("cri-proto", &[]),
+    ("cri-proto", &["names"]),
     ("sandbox-api", &[]),
     ("serving", &[]),
     ("spdy", &[]),

@@ -1,7 +1,9 @@
 //! The Container Runtime Interface v1, generated from our own `api.proto`, and the small protocol
 //! that our command line speaks besides. Messages, clients and servers, and how a socket is
-//! addressed; no behaviour, except that what is secret does not print.
+//! addressed, and which code says which class of errors; no behaviour, except that what is secret does
+//! not print.
 
+pub mod code;
 mod redact;
 
 use std::path::Path;

@@ -1,30 +1,15 @@
-//! The one place where an error's class becomes a gRPC code.
+//! Errors as what the client is told.
 
+use cri_proto::code::of_class;
 use names::{Class, chain};
 use pods::Error;
 use tonic::{Code, Status};
 
 use crate::parse::Rejected;
 
-fn code(class: Class) -> Code {
-    match class {
-        Class::NotFound => Code::NotFound,
-        Class::AlreadyExists => Code::AlreadyExists,
-        Class::InvalidArgument => Code::InvalidArgument,
-        Class::FailedPrecondition => Code::FailedPrecondition,
-        Class::ResourceExhausted => Code::ResourceExhausted,
-        Class::DeadlineExceeded => Code::DeadlineExceeded,
-        Class::Unavailable => Code::Unavailable,
-        Class::PermissionDenied => Code::PermissionDenied,
-        Class::Unimplemented => Code::Unimplemented,
-        Class::DataLoss => Code::DataLoss,
-        Class::Internal => Code::Internal,
-    }
-}
-
 /// An error of the domain, told with its whole chain: it ends in a pod's events.
 pub(crate) fn status(error: Error) -> Status {
-    Status::new(code(error.class()), error.chain())
+    Status::new(of_class(error.class()), error.chain())
 }
 
 pub(crate) fn rejected(error: Rejected) -> Status {
@@ -39,14 +24,14 @@ pub(crate) fn pull(error: &images::Error) -> Status {
         Class::Unavailable => {
             Status::new(Code::Unavailable, format!("RegistryUnavailable: {text}"))
         }
-        class => Status::new(code(class), text),
+        class => Status::new(of_class(class), text),
     }
 }
 
 pub(crate) fn streaming(error: &streaming::Error) -> Status {
-    Status::new(code(error.class()), chain(error))
+    Status::new(of_class(error.class()), chain(error))
 }
 
 pub(crate) fn image(error: &images::Error) -> Status {
-    Status::new(code(error.class()), chain(error))
+    Status::new(of_class(error.class()), chain(error))
 }

@@ -11,7 +11,6 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use config::Config;
-use tracing_subscriber::EnvFilter;
 
 /// Where the configuration is, if there is one and no other is named.
 const CONFIG: &str = "/etc/podbay/config.toml";
@@ -93,13 +92,6 @@ fn read_config(arguments: &Arguments) -> Result<Config, build::Error> {
 }
 
 fn log_as(filter: &str) -> Result<(), build::Error> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| build::Error::BadLogFilter {
-        filter: filter.to_owned(),
-        why: error.to_string(),
-    })?;
-    // A journal keeps colours as text.
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
-    lines.with_writer(std::io::stderr).init();
-    Ok(())
+    serving::log_as(filter)
+        .map_err(|why| build::Error::BadLogFilter { filter: filter.to_owned(), why })
 }

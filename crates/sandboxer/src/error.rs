@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use controllers::sandboxer::{code, wire::Rejected};
+use controllers::sandboxer::wire::Rejected;
 use names::{Class, PodId};
 
 /// Why a call could not be done.
@@ -54,6 +54,6 @@ impl Error {
 /// Told with all that caused it: it ends in a pod's events.
 impl From<Error> for tonic::Status {
     fn from(error: Error) -> Self {
-        Self::new(code::of_class(error.class()), names::chain(&error))
+        Self::new(cri_proto::code::of_class(error.class()), names::chain(&error))
     }
 }

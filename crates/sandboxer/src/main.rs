@@ -12,7 +12,6 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize as _, de::IntoDeserializer as _};
-use tracing_subscriber::EnvFilter;
 
 /// Keeps pod sandboxes for podbayd or containerd, in a process of its own.
 #[derive(Clone, Debug, Parser)]
@@ -111,15 +110,8 @@ fn run(mut arguments: Arguments) -> Result<(), build::Error> {
 }
 
 fn log_as(filter: &str) -> Result<(), build::Error> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| build::Error::BadLogFilter {
-        filter: filter.to_owned(),
-        why: error.to_string(),
-    })?;
-    // A journal keeps colours as text.
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
-    lines.with_writer(std::io::stderr).init();
-    Ok(())
+    serving::log_as(filter)
+        .map_err(|why| build::Error::BadLogFilter { filter: filter.to_owned(), why })
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! is not known here.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, IsTerminal},
     os::unix::{
         fs::{DirBuilderExt, PermissionsExt},
         net::UnixStream,
@@ -26,6 +27,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 use tonic::service::Routes;
+use tracing_subscriber::EnvFilter;
 
 /// How long what is under way may take to end when the daemon does.
 pub const DRAIN: Duration = Duration::from_secs(20);
@@ -160,6 +162,18 @@ pub async fn answer(listener: &UnixListener, routes: &Routes, ended: impl Future
     if tokio::time::timeout(DRAIN, calls.shutdown()).await.is_err() {
         tracing::warn!("calls are still under way; their clients will see the connection end");
     }
+}
+
+/// Logs to standard error what the filter lets through.
+///
+/// # Errors
+/// Why it is no filter, in words.
+pub fn log_as(filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    // A journal keeps colours as text.
+    let lines = tracing_subscriber::fmt().with_env_filter(filter);
+    lines.with_ansi(io::stderr().is_terminal()).with_writer(io::stderr).init();
+    Ok(())
 }
 
 /// Lets this process have as many files open as it may have at the most: each open command takes some,

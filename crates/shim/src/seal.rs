@@ -7,16 +7,14 @@ use std::{
     ffi::{CString, OsString},
     io,
     os::{
-        fd::{AsRawFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _},
         unix::ffi::OsStrExt as _,
     },
     ptr,
 };
 
-use rustix::{
-    fs::{CWD, StatVfsMountFlags},
-    mount::{OpenTreeFlags, open_tree},
-};
+use rustix::fs::StatVfsMountFlags;
+use sys::mount::{Attributes, Detached, bind, handle};
 
 use crate::error::Error;
 
@@ -37,32 +35,14 @@ pub fn seal() -> Result<(), Error> {
 }
 
 /// Our program, on a mount of its own.
-fn read_only() -> io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let program = open_tree(CWD, SELF, flags)?;
-    let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_RDONLY,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
-    // SAFETY: the path is an empty NUL-terminated string, and the attributes are of the size that
-    // is said; the kernel writes to neither.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            program.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of_val(&attributes),
-        )
-    };
-    if result == 0 { Ok(program) } else { Err(io::Error::last_os_error()) }
+fn read_only() -> io::Result<Detached> {
+    let program = bind(handle(SELF.as_ref())?, false)?;
+    program.set(Attributes { read_only: true, ..Attributes::default() }, false)?;
+    Ok(program)
 }
 
 /// Returns only if it fails. Arguments, environment and descriptors stay as they are.
-fn execute(program: &OwnedFd) -> io::Error {
+fn execute(program: &Detached) -> io::Error {
     let text = |text: OsString| CString::new(text.as_bytes()).unwrap_or_default();
     let arguments: Vec<CString> = std::env::args_os().map(text).collect();
     let variables = std::env::vars_os().map(|(mut name, value)| {
@@ -79,7 +59,7 @@ fn execute(program: &OwnedFd) -> io::Error {
     // live until the call returns.
     unsafe {
         libc::execveat(
-            program.as_raw_fd(),
+            program.as_fd().as_raw_fd(),
             c"".as_ptr(),
             argv.as_ptr().cast(),
             envp.as_ptr().cast(),

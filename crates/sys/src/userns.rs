@@ -179,14 +179,6 @@ pub fn can_map(dir: &Path) -> bool {
     map().is_ok()
 }
 
-/// Opens the user namespace that is pinned at `path`.
-///
-/// # Errors
-/// `NotFound`, or `InvalidInput` if what is there is none.
-pub fn open(path: &Path) -> io::Result<OwnedFd> {
-    pin::open(path, Kind::User)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::fd::FromRawFd;
@@ -207,7 +199,7 @@ mod tests {
                 make_within(&user, &[(kind, path)]).unwrap();
                 assert!(pin::is_pinned(path, kind));
                 let owner = owner_of(path);
-                assert_eq!(owner, identity(&open(&user).unwrap()), "{kind:?}");
+                assert_eq!(owner, identity(&pin::open(&user, Kind::User).unwrap()), "{kind:?}");
             }
             for path in [&user, &net, &ipc] {
                 pin::unmake(path).unwrap();

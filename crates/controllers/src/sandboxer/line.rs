@@ -12,7 +12,7 @@ use cri_proto::MAX_MESSAGE;
 use sandbox_api::v1::controller_client::ControllerClient;
 use tonic::{ConnectError, Request, Response, transport::Channel};
 
-use super::{Fault, code};
+use super::Fault;
 use crate::Error;
 
 pub(super) type Client = ControllerClient<Channel>;
@@ -100,7 +100,7 @@ impl Line {
     fn fault(&self, status: &tonic::Status) -> Fault {
         let Some(source) = status.source() else {
             let words = status.message().to_owned();
-            return Fault::Refused { class: code::to_class(status.code()), words };
+            return Fault::Refused { class: cri_proto::code::to_class(status.code()), words };
         };
         let mut causes = std::iter::successors(Some(source), |error| (*error).source());
         let words = names::chain(source);
