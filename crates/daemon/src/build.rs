@@ -117,7 +117,7 @@ pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
     }
     let handlers = handlers(config)?;
     let lock = patiently(|| lock(&config.state, "podbayd.lock"), serving::Error::is_held).await?;
-    let store = patiently(|| Ok(Store::open(&config.root)?), Error::is_held).await?;
+    let store = patiently(|| Ok(Store::open(&config.root, &config.state)?), Error::is_held).await?;
     let registry = registry(config)?;
     let folder = config.root.join("images");
     let pause_image = Some(config.images.pause_image.clone()).filter(|image| !image.is_empty());

@@ -5,6 +5,7 @@ use std::fs;
 use controllers::{Container, Controller};
 use names::Class;
 use shim_api::CreateTask;
+use store::Syncing;
 
 use crate::{
     Error,
@@ -27,6 +28,8 @@ pub(crate) struct ContainerWork<'a> {
     pub(crate) turn: Turn<'a, ContainerRecord>,
     /// A process in the pid namespace that it is to share, if it is another container's.
     pub(crate) pid_target: Option<u32>,
+    /// The record, on its way to the disk beside the first steps.
+    intent: Option<Syncing>,
 }
 
 #[async_trait::async_trait]
@@ -40,7 +43,18 @@ impl Owned for ContainerWork<'_> {
     async fn save(&mut self, phase: Phase<ContainerStep>) -> Result<(), Error> {
         self.turn.phase = phase;
         self.turn.show();
-        Ok(self.world.container_records.put(self.turn.id.as_str(), &self.turn).await?)
+        let (records, id) = (&self.world.container_records, self.turn.id.as_str());
+        if let Phase::Making(_) = phase {
+            // What a loss of power would leave, a layer without a record, is swept at the next start.
+            self.intent = Some(records.put_synced(id, &self.turn).await?);
+            return Ok(());
+        }
+        records.put(id, &self.turn).await?;
+        match self.intent.take().filter(|_| phase == Phase::Made) {
+            // Before anybody is told of the container.
+            Some(intent) => Ok(intent.done().await?),
+            None => Ok(()),
+        }
     }
 
     async fn make(&mut self, step: ContainerStep) -> Result<(), Error> {
@@ -66,6 +80,16 @@ impl Owned for ContainerWork<'_> {
         self.world.container_records.erase(self.turn.id.as_str()).await?;
         self.turn.erased();
         Ok(())
+    }
+}
+
+impl<'a> ContainerWork<'a> {
+    pub(crate) fn new(
+        world: &'a World,
+        pod: &'a PodRecord,
+        turn: Turn<'a, ContainerRecord>,
+    ) -> Self {
+        Self { world, pod, turn, pid_target: None, intent: None }
     }
 }
 

@@ -60,7 +60,8 @@ impl Pods {
         let owner = self.own(record);
         self.add_container(&id, &owner);
         let turn = owner.turn().await.ok_or_else(|| Error::NoSuchContainer(id.to_string()))?;
-        let mut work = ContainerWork { world: &self.inner.world, pod, turn, pid_target };
+        let mut work = ContainerWork::new(&self.inner.world, pod, turn);
+        work.pid_target = pid_target;
         let Err(failed) = step::make_all(&mut work).await else {
             drop(work);
             self.watch_container(owner);
@@ -320,8 +321,7 @@ impl Pods {
         let owner = self.pod_of(&container.snapshot())?;
         let pod = owner.snapshot();
         let Some(turn) = container.turn().await else { return Ok(()) };
-        let mut work =
-            ContainerWork { world: &self.inner.world, pod: &pod, turn, pid_target: None };
+        let mut work = ContainerWork::new(&self.inner.world, &pod, turn);
         step::unmake(&mut work, None).await?;
         let (id, name) = (work.turn.id.clone(), name_of(&work.turn));
         self.drop_container(&id, &name);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use controllers::{PidNamespace, Place, Program, Sandbox, Seccomp};
+use store::Syncing;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::{
@@ -24,6 +25,8 @@ pub(crate) struct PodWork<'a> {
     pub(crate) turn: Turn<'a, PodRecord>,
     /// The step `Netns`, begun beside others: it is the kernel's work, and needs nothing of theirs.
     namespaces: Option<JoinHandle<Result<(), Error>>>,
+    /// The record, on its way to the disk beside the first steps: what they make is gone with the boot.
+    intent: Option<Syncing>,
 }
 
 #[async_trait::async_trait]
@@ -37,7 +40,13 @@ impl Owned for PodWork<'_> {
     async fn save(&mut self, phase: Phase<PodStep>) -> Result<(), Error> {
         self.turn.phase = phase;
         self.turn.show();
-        self.record().await
+        if let Phase::Making(_) = phase {
+            let (records, id) = (&self.world.pod_records, self.turn.id.as_str());
+            self.intent = Some(records.put_synced(id, &self.turn).await?);
+            return Ok(());
+        }
+        self.record().await?;
+        if phase == Phase::Made { self.settle().await } else { Ok(()) }
     }
 
     async fn make(&mut self, step: PodStep) -> Result<(), Error> {
@@ -103,12 +112,19 @@ fn namespaces(pod: &PodRecord) -> impl FnOnce() -> Result<(), Error> + Send + 's
 
 impl<'a> PodWork<'a> {
     pub(crate) fn new(world: &'a World, turn: Turn<'a, PodRecord>) -> Self {
-        Self { world, turn, namespaces: None }
+        Self { world, turn, namespaces: None, intent: None }
     }
 }
 
 impl PodWork<'_> {
-    /// Makes what the record holds durable, in the phase that it has.
+    /// Waits until the record would outlive a loss of power: before anything is made that does, and
+    /// before anybody is told of the pod.
+    async fn settle(&mut self) -> Result<(), Error> {
+        let Some(intent) = self.intent.take() else { return Ok(()) };
+        Ok(intent.done().await?)
+    }
+
+    /// Records what the record holds, in the phase that it has.
     async fn record(&self) -> Result<(), Error> {
         Ok(self.world.pod_records.put(self.turn.id.as_str(), &self.turn).await?)
     }
@@ -213,6 +229,8 @@ impl PodWork<'_> {
         match self.turn.network.clone() {
             Network::Host => {}
             Network::Cni(mut attachments) => {
+                // Plugins keep addresses on the disk.
+                self.settle().await?;
                 for attachment in &mut attachments {
                     attachment.result = Some(self.world.host.cni.add(attachment).await?);
                     self.turn.addresses.extend(attachment.pod_ips()?);

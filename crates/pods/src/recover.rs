@@ -157,7 +157,7 @@ impl Pods {
         // A container is unmade for no other reason than that it failed, or is to be removed.
         if !matches!(turn.phase, Phase::Made) {
             let name = name_of(&turn);
-            let mut work = ContainerWork { world: &self.inner.world, pod, turn, pid_target: None };
+            let mut work = ContainerWork::new(&self.inner.world, pod, turn);
             match step::unmake(&mut work, None).await {
                 Ok(()) => self.drop_container(&id, &name),
                 Err(error) => {

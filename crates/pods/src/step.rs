@@ -1,11 +1,12 @@
 //! What a thing owns is a list; undoing walks it backwards.
 //!
 //! The intent is recorded before the deed: that of the whole list before its first step, with all
-//! that undoing it needs to know; a step that finds out more on its way records that itself, before
-//! it uses it. The same `unmake` serves a run that failed, a Stop or Remove, and the clean-up after a
-//! crash: it is idempotent, and content with a step that was never made or only half made, so that
-//! no record is needed between steps. When an undo fails, the record keeps the place, and the walk
-//! can be taken up again for ever.
+//! that undoing it needs to know. The record outlives the daemon then; that it would outlive a loss of
+//! power is waited for before a step that does so itself, and before anybody is told. A step that
+//! finds out more on its way records that itself, before it uses it. The same `unmake` serves a run
+//! that failed, a Stop or Remove, and the clean-up after a crash: it is idempotent, and content with a
+//! step that was never made or only half made, so that no record is needed between steps. When an undo
+//! fails, the record keeps the place, and the walk can be taken up again for ever.
 
 use std::{fmt::Debug, time::Instant};
 
@@ -61,7 +62,8 @@ pub trait Owned: Send {
 
     fn phase(&self) -> Phase<Self::Step>;
 
-    /// Makes the phase durable, with all that the record holds.
+    /// Records the phase, with all that the record holds. `Made` is for telling others: a loss of power
+    /// must not make that untrue.
     async fn save(&mut self, phase: Phase<Self::Step>) -> Result<(), Error>;
 
     async fn make(&mut self, step: Self::Step) -> Result<(), Error>;

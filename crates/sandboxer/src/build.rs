@@ -72,7 +72,8 @@ pub(crate) async fn build(arguments: &Arguments) -> Result<Parts, Error> {
     folders.iter().chain([&arguments.root]).try_for_each(|dir| serving::make_dir(dir))?;
     let lock =
         patiently(|| lock(&arguments.state, "sandboxer.lock"), serving::Error::is_held).await?;
-    let store = patiently(|| Ok(Store::open(&arguments.root)?), Error::is_held).await?;
+    let store =
+        patiently(|| Ok(Store::open(&arguments.root, &arguments.state)?), Error::is_held).await?;
     let [folder, sockets] = folders;
     let grouping = match arguments.shim_grouping {
         Grouping::Pod => controllers::Grouping::Pod,

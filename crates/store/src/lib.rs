@@ -5,27 +5,41 @@
 //! noticed. A row that cannot be read is never deleted: it is set aside in the quarantine, where it
 //! can be listed and, once what it owned is cleaned up, removed.
 //!
-//! Every write is durable when it returns. Writes that come at the same time share one commit and
-//! so one flush of the disk. There are no business words in here.
+//! A write outlives the process when it returns, however that ends: it is in a journal, in a folder
+//! that lasts as long as the boot. It outlives a loss of power within moments, when the database has
+//! it; who must know when can ask. Writes reach the database in their order, and those that come at
+//! the same time share one commit and so one flush of the disk. There are no business words in here.
 
+mod backlog;
 mod error;
 mod file;
+mod journal;
 mod quarantine;
+mod reserve;
 mod seal;
 mod writer;
 
-use std::{marker::PhantomData, path::Path, sync::Arc};
+use std::{collections::BTreeMap, marker::PhantomData, path::Path, sync::Arc};
 
-use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 
+use backlog::{Backlog, Change};
 pub use error::Error;
 use file::DatabaseFile;
+use journal::Journal;
+#[doc(hidden)]
+pub use journal::rewritten as rewritten_journal_entry;
 pub use quarantine::Quarantined;
 use seal::Key;
-use writer::{Change, Writer};
+pub use writer::Syncing;
+use writer::Writer;
 
 type Rows<'a> = TableDefinition<'a, &'static str, &'static [u8]>;
+type Numbers<'a> = TableDefinition<'a, (), u64>;
+
+/// The table that has the number of the last change that is in the database with all before it.
+const DONE: &str = "journal";
 
 /// The one open handle of a store's file. Clones share it.
 #[derive(Clone)]
@@ -36,18 +50,23 @@ pub struct Store {
 struct Inner {
     database: Arc<DatabaseFile>,
     writer: Writer,
-    key: Key,
+    key: Arc<Key>,
 }
 
 impl Store {
-    /// Opens the store in the folder `root`, and makes it, with its key, if it is not there.
+    /// Opens the store in the folder `root`, and makes it, with its key, if it is not there. Its
+    /// journal is in `state`, a folder that lasts as long as the boot.
     ///
     /// A file that the database cannot open is renamed to `records.redb.damaged`, said so in the
     /// log, and begun anew: a daemon that does not start helps nobody.
-    pub fn open(root: &Path) -> Result<Self, Error> {
-        let key = Key::open(&root.join("records.key"))?;
+    pub fn open(root: &Path, state: &Path) -> Result<Self, Error> {
+        let key = Arc::new(Key::open(&root.join("records.key"))?);
         let database = Arc::new(DatabaseFile::open(&root.join("records.redb"))?);
-        let writer = Writer::start(Arc::clone(&database), &root.join("records.reserve"))?;
+        // Not before: whoever had the database wrote to it.
+        let (journal, entries) = Journal::open(&state.join("records.journal"), &key)?;
+        let backlog = Backlog::new(journal, Arc::clone(&key), entries, writer::done(&database)?);
+        let reserve = root.join("records.reserve");
+        let writer = Writer::start(Arc::clone(&database), &reserve, backlog)?;
         // The folder may be one that others go through, and plans have secrets in their environment.
         let ours = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         let file = root.join("records.redb");
@@ -62,18 +81,34 @@ impl Store {
         Records { store: self.clone(), table, version, kind: PhantomData }
     }
 
+    async fn write(&self, changes: Vec<Change>) -> Result<(), Error> {
+        self.inner.writer.write(changes, false).await.map(drop)
+    }
+
+    /// Those of the database, with the changes that it has not yet.
     fn rows(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
         let database = self.inner.database.read()?;
-        let read = database.begin_read()?;
-        let rows = match read.open_table(Rows::new(table)) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            rows => rows?,
-        };
-        rows.iter()?
-            .map(|row| row.map(|(key, row)| (key.value().to_owned(), row.value().to_vec())))
-            .collect::<Result<_, _>>()
-            .map_err(Error::from)
+        let (read, changes) = self.inner.writer.look(table, || database.begin_read());
+        let mut rows = stored(&read?, table)?;
+        for change in changes {
+            match change.row {
+                Some(row) => rows.insert(change.key, row),
+                None => rows.remove(&change.key),
+            };
+        }
+        Ok(rows.into_iter().collect())
     }
+}
+
+fn stored(read: &ReadTransaction, table: &str) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+    let rows = match read.open_table(Rows::new(table)) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+        rows => rows?,
+    };
+    rows.iter()?
+        .map(|row| row.map(|(key, row)| (key.value().to_owned(), row.value().to_vec())))
+        .collect::<Result<_, _>>()
+        .map_err(Error::from)
 }
 
 /// The records of one kind, `T`.
@@ -96,16 +131,27 @@ impl<T> Clone for Records<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Records<T> {
-    /// Writes the record; it is durable when this returns.
+    /// Writes the record; it outlives the process when this returns, and a loss of power soon.
     pub async fn put(&self, key: &str, record: &T) -> Result<(), Error> {
-        let content = serde_json::to_vec(record).map_err(|source| self.unwritable(key, source))?;
-        let row = self.store.inner.key.seal(self.table, key, self.version, &content);
-        self.store.inner.writer.write(Change::put(self.table, key, row)).await
+        let change = self.change(key, record)?;
+        self.store.write(vec![change]).await
+    }
+
+    /// As [`Self::put`], and asks the disk at once.
+    pub async fn put_synced(&self, key: &str, record: &T) -> Result<Syncing, Error> {
+        let change = self.change(key, record)?;
+        self.store.inner.writer.write(vec![change], true).await
     }
 
     /// Erases the record; no record is no error.
     pub async fn erase(&self, key: &str) -> Result<(), Error> {
-        self.store.inner.writer.write(Change::erase(self.table, key)).await
+        self.store.write(vec![Change::erase(self.table, key)]).await
+    }
+
+    fn change(&self, key: &str, record: &T) -> Result<Change, Error> {
+        let content = serde_json::to_vec(record).map_err(|source| self.unwritable(key, source))?;
+        let row = self.store.inner.key.seal(self.table, key, self.version, &content);
+        Ok(Change::put(self.table, key, row))
     }
 
     /// Every readable record with its key. The others are moved to the quarantine.

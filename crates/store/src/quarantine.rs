@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Store, writer::Change};
+use crate::{Error, Store, backlog::Change};
 
 const TABLE: &str = "quarantine";
 
@@ -52,9 +52,8 @@ impl Store {
             key: name.clone(),
             source,
         })?;
-        let mut changes = Change::put(TABLE, &name, value);
-        changes.extend(Change::erase(table, key));
-        self.inner.writer.write(changes).await
+        let changes = vec![Change::put(TABLE, &name, value), Change::erase(table, key)];
+        self.write(changes).await
     }
 
     /// All that was set aside, in this run of the daemon and before.
@@ -68,6 +67,6 @@ impl Store {
         if !self.quarantine()?.iter().any(|held| held.name() == name) {
             return Err(Error::NotInQuarantine(name.to_owned()));
         }
-        self.inner.writer.write(Change::erase(TABLE, name)).await
+        self.write(vec![Change::erase(TABLE, name)]).await
     }
 }

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ fn row(text: &str) -> Row {
 }
 
 fn open(root: &Path) -> (Store, Records<Row>) {
-    let store = Store::open(root).unwrap();
+    let store = Store::open(root, root).unwrap();
     let records = store.records("rows", 1);
     (store, records)
 }
@@ -38,7 +38,7 @@ async fn what_was_put_is_there_after_the_store_is_opened_again() {
 fn reopened(root: &Path) -> (Store, Records<Row>) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
     loop {
-        match Store::open(root) {
+        match Store::open(root, root) {
             Ok(store) => return (store.clone(), store.records("rows", 1)),
             Err(Error::InUse(_)) if std::time::Instant::now() < deadline => {
                 std::thread::yield_now()
@@ -76,7 +76,7 @@ async fn a_row_that_was_edited_or_moved_or_is_of_another_version_is_set_aside_an
     let foreign = store.inner.key.seal("rows", "newer", 9, br#"{"text":"x"}"#);
     for (key, row) in [("edited", edited), ("moved", moved), ("newer", foreign), ("empty", vec![])]
     {
-        store.inner.writer.write(Change::put("rows", key, row)).await.unwrap();
+        store.write(vec![Change::put("rows", key, row)]).await.unwrap();
     }
 
     assert_eq!(rows.scan().await.unwrap(), [("good".to_owned(), row("stays"))]);
@@ -103,19 +103,19 @@ async fn a_file_that_is_no_database_is_set_aside_and_a_new_one_begun() {
 #[test]
 fn two_daemons_cannot_share_a_root() {
     let root = tempfile::tempdir().unwrap();
-    let _first = Store::open(root.path()).unwrap();
-    assert!(matches!(Store::open(root.path()), Err(Error::InUse(_))));
+    let _first = Store::open(root.path(), root.path()).unwrap();
+    assert!(matches!(Store::open(root.path(), root.path()), Err(Error::InUse(_))));
 }
 
 #[test]
 fn the_key_is_for_root_alone_and_a_short_one_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let root = tempfile::tempdir().unwrap();
-    let _store = Store::open(root.path()).unwrap();
+    let _store = Store::open(root.path(), root.path()).unwrap();
     let key = root.path().join("records.key");
     assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     std::fs::write(&key, b"short").unwrap();
-    assert!(matches!(Store::open(root.path()), Err(Error::BadKey(_))));
+    assert!(matches!(Store::open(root.path(), root.path()), Err(Error::BadKey(_))));
 }
 
 /// A tmpfs of one MiB and a half, unmounted in the end.
@@ -131,6 +131,17 @@ impl Small {
         assert!(mounted.unwrap().success(), "a tmpfs needs root");
         Self(dir)
     }
+
+    /// Leaves no room, until this file is removed.
+    fn fill(&self) -> PathBuf {
+        let filler = self.0.path().join("filler");
+        let full = std::process::Command::new("dd")
+            .args(["if=/dev/zero", "bs=4k", "status=none"])
+            .arg(format!("of={}", filler.display()))
+            .output();
+        assert!(!full.unwrap().status.success(), "it must be full now");
+        filler
+    }
 }
 
 impl Drop for Small {
@@ -140,27 +151,66 @@ impl Drop for Small {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_puts_and_takes_erases_and_puts_again_when_there_is_room() {
-    let small = Small::new();
+async fn a_full_disk_refuses_who_asks_and_takes_erases_and_puts_again_when_there_is_room() {
+    let (small, state) = (Small::new(), tempfile::tempdir().unwrap());
     let root = small.0.path();
-    let (_store, rows) = open(root);
-    rows.put("first", &row("stays")).await.unwrap();
-    rows.put("second", &row("goes")).await.unwrap();
-    let filler = root.join("filler");
-    let full = std::process::Command::new("dd")
-        .args(["if=/dev/zero", "bs=4k", "status=none"])
-        .arg(format!("of={}", filler.display()))
-        .output()
-        .unwrap();
-    assert!(!full.status.success(), "the disk must be full now");
-
+    let store = Store::open(root, state.path()).unwrap();
+    let rows = store.records("rows", 1);
+    rows.put_synced("first", &row("stays")).await.unwrap().done().await.unwrap();
+    rows.put_synced("second", &row("goes")).await.unwrap().done().await.unwrap();
+    let filler = small.fill();
     let large = row(&"x".repeat(600 << 10));
-    let refused = rows.put("large", &large).await.unwrap_err();
+    let refused = rows.put_synced("large", &large).await.unwrap().done().await.unwrap_err();
     assert_eq!(refused.class(), names::Class::ResourceExhausted, "{refused:?}");
+    rows.put("promised", &large).await.unwrap();
     rows.erase("second").await.unwrap();
-    assert_eq!(rows.scan().await.unwrap(), [("first".to_owned(), row("stays"))]);
-
+    let expected = [("first".to_owned(), row("stays")), ("promised".to_owned(), large)];
+    assert_eq!(rows.scan().await.unwrap(), expected);
     std::fs::remove_file(filler).unwrap();
-    rows.put("third", &row("fits")).await.unwrap();
+    rows.put_synced("third", &row("fits")).await.unwrap().done().await.unwrap();
+    assert_eq!(rows.scan().await.unwrap().len(), 3);
+}
+
+/// Copies what a process that is killed now would leave.
+fn as_left(root: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["records.key", "records.redb", "records.journal"] {
+        std::fs::copy(root.join(name), copy.path().join(name)).unwrap();
+    }
+    copy
+}
+
+#[tokio::test]
+async fn what_was_put_outlives_a_kill_though_the_database_has_not_got_it() {
+    let root = tempfile::tempdir().unwrap();
+    let (_store, rows) = open(root.path());
+    rows.put_synced("a", &row("one")).await.unwrap().done().await.unwrap();
+    let database = as_left(root.path());
+    rows.put("a", &row("two")).await.unwrap();
+    rows.put("b", &row("three")).await.unwrap();
+    rows.erase("b").await.unwrap();
+    rows.put("c", &row("four")).await.unwrap();
+    let killed = as_left(root.path());
+    // As if none of the last four had reached it.
+    std::fs::copy(database.path().join("records.redb"), killed.path().join("records.redb"))
+        .unwrap();
+    let (_store, rows) = open(killed.path());
+    let expected = [("a".to_owned(), row("two")), ("c".to_owned(), row("four"))];
+    assert_eq!(rows.scan().await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn without_a_journal_every_put_waits_for_the_disk() {
+    let (root, small) = (tempfile::tempdir().unwrap(), Small::new());
+    let store = Store::open(root.path(), small.0.path()).unwrap();
+    let rows = store.records("rows", 1);
+    let filler = small.fill();
+    rows.put("a", &row(&"x".repeat(8 << 10))).await.unwrap();
+    assert_eq!(
+        stored(&store.inner.database.read().unwrap().begin_read().unwrap(), "rows").unwrap().len(),
+        1
+    );
+    std::fs::remove_file(filler).unwrap();
+    rows.put("b", &row("x")).await.unwrap();
     assert_eq!(rows.scan().await.unwrap().len(), 2);
 }
