@@ -263,15 +263,8 @@ async fn after_a_reboot_pods_are_not_ready_and_can_be_removed() {
     if !e2e::has("unshare") {
         return;
     }
-    // Another boot is one with another id. The first daemon sees a false one, in a mount namespace of
-    // its own, which goes with all that is mounted in it, as it does when a machine goes down.
     let Some(mut node) = Daemon::prepare(Options::default()).await else { return };
-    let boot = node.folder("boot").join("id");
-    fs::write(&boot, "00000000-0000-4000-8000-000000000000\n").unwrap();
-    let line =
-        format!("mount --bind {} /proc/sys/kernel/random/boot_id && exec \"$@\"", boot.display());
-    node.start_within(&["unshare", "--mount", "sh", "-c", &line, "sh"]).await;
-    node.make_image().await;
+    node.start_in_another_boot().await;
     let cri = node.cri();
     let mut config = node.pod("p");
     config.port_mappings = vec![cri_proto::v1::PortMapping {
@@ -281,9 +274,10 @@ async fn after_a_reboot_pods_are_not_ready_and_can_be_removed() {
     }];
     let pod = cri.run_pod(&config).await.unwrap();
     let running = cri.launch(&pod, &sleeps("c")).await.unwrap();
-    let created = cri.create(&pod, &sleeps("created")).await.unwrap();
     let ended = cri.launch(&pod, &shell("ended", "exit 4")).await.unwrap();
     cri.ended(&ended).await.unwrap();
+    // The last, for what is made is on the disk at once, with all that was before.
+    let created = cri.create(&pod, &sleeps("created")).await.unwrap();
     assert_eq!(leases(&node), 2, "an address and a port");
     node.power_off().await;
 

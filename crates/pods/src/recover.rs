@@ -50,7 +50,8 @@ impl Pods {
         Ok(())
     }
 
-    /// What another boot made is gone, and is never shown as if it were not.
+    /// What another boot made is gone, and is never shown as if it were not. What it was making may have
+    /// been made, and told to somebody, in the last moment before the machine went down.
     fn readmit_pod(&self, mut record: PodRecord) -> Arc<Owner<PodRecord>> {
         let id = record.id.clone();
         if let Err(by) = self.inner.world.pod_names.reserve(&record.plan.name, &id) {
@@ -60,6 +61,9 @@ impl Pods {
             record
                 .exited
                 .get_or_insert_with(|| controllers::Exit { code: 255, at: ::names::now() });
+            if let Phase::Making(step) = record.phase {
+                record.phase = Phase::Unmaking(step);
+            }
         }
         let owner = self.own(record);
         self.add_pod(&id, &owner);
@@ -72,6 +76,9 @@ impl Pods {
             let death = Death::unseen(::names::now(), "the machine went down");
             let life = record.life.clone().on(Event::Died(death));
             record.life = life.unwrap_or_else(|impossible| impossible.life);
+            if let Phase::Making(_) = record.phase {
+                record.phase = Phase::Made;
+            }
         }
         if let Err(by) = self.inner.world.container_names.reserve(&name_of(&record), &id) {
             tracing::error!(container = %id, %by, "two containers of a pod have one name");
