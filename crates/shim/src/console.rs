@@ -77,17 +77,31 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
     short(path, |path| UnixStream::connect(path))
 }
 
-/// Goes by way of the directory's descriptor where a path is too long.
 fn short<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-    if path.as_os_str().len() <= LONGEST {
-        return act(path);
+    act(&Reachable::new(path)?.path)
+}
+
+/// A path to a socket that fits in an address, by way of its directory's descriptor if it must; good
+/// for other programs too, for as long as this lives.
+pub struct Reachable {
+    pub path: PathBuf,
+    _folder: Option<OwnedFd>,
+}
+
+impl Reachable {
+    pub fn new(path: &Path) -> io::Result<Self> {
+        if path.as_os_str().len() <= LONGEST {
+            return Ok(Self { path: path.to_owned(), _folder: None });
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(parent, flags, Mode::empty())?;
+        let (pid, fd) = (std::process::id(), folder.as_raw_fd());
+        let path = PathBuf::from(format!("/proc/{pid}/fd/{fd}")).join(name);
+        Ok(Self { path, _folder: Some(folder) })
     }
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let parent = rustix::fs::open(parent, flags, Mode::empty())?;
-    act(&Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name))
 }
 
 /// Sends the master, with a name, which is there only because something must be.
@@ -114,4 +128,22 @@ fn receive_fd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         _ => None,
     });
     fd.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the runtime sent no descriptor"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_reached_whose_path_is_too_long_for_an_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("d".repeat(LONGEST));
+        std::fs::create_dir(&deep).unwrap();
+        let path = deep.join("console");
+        let _listener = bind(&path).unwrap();
+        connect(&path).unwrap();
+        let reachable = Reachable::new(&path).unwrap();
+        UnixStream::connect(&reachable.path).unwrap();
+        assert!(reachable.path.as_os_str().len() <= LONGEST, "{:?}", reachable.path);
+    }
 }

@@ -35,7 +35,11 @@ pub struct Failure {
 impl Failure {
     /// The runtime could not do this on the way.
     pub fn on_the_way<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Self {
-        move |error| Self { words: format!("{doing}: {}", error.into()), code: 126, program: false }
+        move |error| Self {
+            words: format!("{doing}: {}", names::chain(&error.into())),
+            code: 126,
+            program: false,
+        }
     }
 
     /// The runtime's own fault, in its own words.

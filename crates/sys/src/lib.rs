@@ -4,6 +4,8 @@ pub mod below;
 pub mod beneath;
 pub mod cgroup;
 pub mod heap;
+#[cfg(test)]
+mod kernel;
 pub mod mapped;
 pub mod mount;
 mod mountinfo;

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::{Exec, Made, Making, Runtime, Scratch, Starting, Terminal, Unmaking};
 use crate::{
+    console::Reachable,
     error::Error,
     fork, processes, program,
     reaper::{Ended, Reaper},
@@ -112,12 +113,13 @@ impl Runtime for Binary {
         let doing = "creating the container";
         let Making { id, bundle, ends, console, no_pivot, within } = making;
         let pid_file = self.scratch(id, "pid")?;
+        let console = console.map(reachable).transpose()?;
         let _birth = self.reaper.expect();
         self.run(doing, id, within, ends, |command| {
             command.arg("create").arg("--bundle").arg(&bundle.dir);
             command.arg("--pid-file").arg(&pid_file.0);
-            if let Some(console) = console {
-                command.arg("--console-socket").arg(console);
+            if let Some(console) = &console {
+                command.arg("--console-socket").arg(&console.path);
             }
             if no_pivot {
                 command.arg("--no-pivot");
@@ -141,12 +143,14 @@ impl Runtime for Binary {
         let process = self.scratch(exec.id, "process.json")?;
         write_process(&process.0, &exec)?;
         let pid_file = self.scratch(exec.id, "pid")?;
+        let console = exec.terminal.as_ref().map(|terminal| reachable(terminal.console));
+        let console = console.transpose()?;
         let _birth = self.reaper.expect();
         self.run(doing, exec.id, exec.within, exec.ends, |command| {
             command.arg("exec").arg("--detach").arg("--process").arg(&process.0);
             command.arg("--pid-file").arg(&pid_file.0);
-            if let Some(terminal) = &exec.terminal {
-                command.arg("--console-socket").arg(terminal.console);
+            if let Some(console) = &console {
+                command.arg("--console-socket").arg(&console.path);
             }
             command.arg(exec.id);
         })
@@ -179,6 +183,11 @@ impl Runtime for Binary {
         })
         .await
     }
+}
+
+/// The console's socket as a runtime can be told of it: an address has no room for a long path.
+fn reachable(console: &Path) -> Result<Reachable, Error> {
+    Reachable::new(console).map_err(|e| Error::io("finding the folder of", console, e))
 }
 
 fn read_pid(path: &Path) -> Result<u32, Error> {
