@@ -2,8 +2,12 @@
 //! for what runs in a machine of its own.
 
 mod arrows;
+mod children;
 mod docs;
+mod files;
 mod fuzz;
+mod package;
+mod programs;
 mod sizes;
 mod vm;
 mod words;
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
     let names: Vec<&str> = match wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => return help(),
         ["fuzz", ref arguments @ ..] => return end("fuzz", fuzz::run(arguments)),
+        ["package"] => return end("package", package::run()),
         ["vm", ref arguments @ ..] => return vm::run(arguments),
         ["ci"] => CHECKS.iter().map(|check| check.name).collect(),
         ref names => names.to_vec(),
@@ -89,6 +94,8 @@ fn help() -> ExitCode {
     }
     println!("\ncargo xtask fuzz [--jobs N] [SECONDS] [TARGET...]\n");
     println!("  what reads the bytes of others, against bytes made up; needs nightly");
+    println!("\ncargo xtask package\n");
+    println!("  a package for Debian and its like, in target/package");
     println!("\ncargo xtask vm JOB [ARGUMENT...] | shell | help\n");
     println!("  a job in a machine of its own, with systemd, cgroup v2 and AppArmor; not in ci");
     ExitCode::from(2)

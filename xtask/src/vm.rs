@@ -5,7 +5,7 @@
 //! Nothing is written but beneath `target/vm`, and nothing outlives this program ([`children`]).
 
 mod accel;
-mod children;
+mod cut;
 mod debian;
 mod disks;
 mod image;
@@ -63,8 +63,12 @@ fn job(name: &str, arguments: &[&str]) -> Result<u8, String> {
     let job = Job::find(name, arguments)?;
     let place = Place::new()?;
     let image = image::ready(&place)?;
-    let cargo =
-        Cargo { needs_conformance: job.needs_conformance, tests: &job.tests, order: job.order() };
+    let cargo = Cargo {
+        needs_conformance: job.needs_conformance,
+        needs_package: job.needs_package,
+        tests: &job.tests,
+        order: job.order(),
+    };
     let programs = disks::programs(&place, &cargo)?;
     machine::work(&place, &image, &programs, &job)
 }
@@ -72,7 +76,8 @@ fn job(name: &str, arguments: &[&str]) -> Result<u8, String> {
 fn shell() -> Result<(), String> {
     let place = Place::new()?;
     let image = image::ready(&place)?;
-    let cargo = Cargo { needs_conformance: false, tests: &[], order: String::new() };
+    let cargo =
+        Cargo { needs_conformance: false, needs_package: true, tests: &[], order: String::new() };
     let programs = disks::programs(&place, &cargo)?;
     machine::shell(&place, &image, &programs)
 }

@@ -172,6 +172,7 @@ pub struct Network {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fallback {
+    Auto,
     None,
     Bridge,
 }

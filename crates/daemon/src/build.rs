@@ -148,6 +148,7 @@ pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
         images: images.clone(),
         cni: cni(config),
         bridge: bridge(config)?,
+        bridge_is_enough: config.network.fallback == Fallback::Bridge,
         node: node.clone(),
         boot: controllers::boot(),
         shim_deadline: config.shim_deadline.0,

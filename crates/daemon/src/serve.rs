@@ -1,13 +1,21 @@
 //! Serves until it is asked to end, and then drains.
 
-use std::{fs, sync::Arc, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use config::Config;
 use cri::{AdminService, ImageService, RuntimeService};
 use cri_proto::{
     MAX_MESSAGE,
     admin::admin_server::AdminServer,
-    v1::{image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer},
+    v1::{
+        self, image_service_client::ImageServiceClient, image_service_server::ImageServiceServer,
+        runtime_service_client::RuntimeServiceClient, runtime_service_server::RuntimeServiceServer,
+    },
 };
 use serving::DRAIN;
 use tonic::service::Routes;
@@ -27,6 +35,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), Error> {
     let routes = routes.add_service(admin(&daemon)).prepare();
     tracing::info!(socket = %config.socket.display(), ms = begun.elapsed().as_millis(), "serving");
     serving::tell_ready();
+    let watch = tokio::spawn(watch(config.socket.clone()));
     let streams = Arc::clone(&daemon.streams);
     let (end, until) = tokio::sync::oneshot::channel::<()>();
     let streaming = tokio::spawn(async move {
@@ -35,6 +44,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), Error> {
     });
     let ended = async {
         ended.await;
+        watch.abort();
         // Who listens would do so for ever, and the calls that are under way are waited for.
         daemon.pods.end_events();
     };
@@ -44,6 +54,30 @@ pub(crate) async fn serve(config: Config) -> Result<(), Error> {
     drain(&config, &daemon).await;
     Ok(())
 }
+
+/// The watchdog's round is what a client does: it connects, asks for a pod that there is none of, and for
+/// an image, and so waits for all that a kubelet would wait for.
+async fn watch(socket: PathBuf) {
+    serving::keep_watch(|| round(socket.clone())).await;
+}
+
+async fn round(socket: PathBuf) -> Result<(), String> {
+    call(&socket).await.map_err(|error| names::chain(&*error))
+}
+
+async fn call(socket: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let channel = cri_proto::endpoint(socket)?.connect().await?;
+    let filter = v1::PodSandboxFilter { id: NOBODY.into(), ..Default::default() };
+    let pods = v1::ListPodSandboxRequest { filter: Some(filter) };
+    RuntimeServiceClient::new(channel.clone()).list_pod_sandbox(pods).await?;
+    let image = v1::ImageSpec { image: NOBODY.into(), ..Default::default() };
+    let images = v1::ImageStatusRequest { image: Some(image), ..Default::default() };
+    ImageServiceClient::new(channel).image_status(images).await?;
+    Ok(())
+}
+
+/// No pod and no image is called so.
+const NOBODY: &str = "nobody";
 
 fn runtime(daemon: &Daemon) -> RuntimeServiceServer<RuntimeService> {
     let streams = Arc::clone(&daemon.streams);

@@ -21,10 +21,11 @@ pub(crate) fn of(
     let asked = &plan.process;
     let security = &plan.security;
     let apparmor = security.apparmor.clone().filter(|_| !security.privileged);
-    let oom_score = asked
-        .oom_score_adj
-        .map(|score| oom_score(score, &plan.node, Some(warnings)))
-        .transpose()?;
+    // One that asks for nothing does not inherit its supervisor's, which is to outlive all containers.
+    let oom_score = match asked.oom_score_adj {
+        Some(score) => oom_score(score, &plan.node, Some(warnings))?,
+        None => oom_score(0, &plan.node, None)?,
+    };
     let mut process = Process::default();
     process
         .set_terminal(Some(asked.tty))
@@ -37,7 +38,7 @@ pub(crate) fn of(
         .set_no_new_privileges(Some(security.no_new_privs))
         .set_apparmor_profile(apparmor)
         .set_selinux_label(security.process_label.clone())
-        .set_oom_score_adj(oom_score);
+        .set_oom_score_adj(Some(oom_score));
     Ok(process)
 }
 

@@ -41,6 +41,8 @@ pub struct Host {
     pub cni: cni::Cni,
     /// The built-in network, where it stands in for a missing CNI configuration.
     pub bridge: Option<network::Bridge>,
+    /// Whether a node with nothing but that is ready for a kubelet's pods.
+    pub bridge_is_enough: bool,
     /// What this machine and this process can give a container.
     pub node: oci::Node,
     /// The id of this boot: what was made in another is gone.

@@ -27,7 +27,7 @@ impl Pods {
             }
             Err(none) => none,
         };
-        match &host.bridge {
+        match host.bridge.as_ref().filter(|_| host.bridge_is_enough) {
             Some(bridge) => bridge.status().map_err(|error| NotReady {
                 reason: "BridgeNotReady",
                 message: Error::from(error).chain(),

@@ -196,6 +196,39 @@ pub fn tell_stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
+/// Tells systemd that this process does what it is for, as often as systemd wants to hear it; for ever, or
+/// not at all if it does not want to. Each time a `round` is made first, through all that must work: one that
+/// fails, or takes too long, is followed by no word, and then systemd starts the process anew.
+pub async fn keep_watch<R, E>(round: impl FnMut() -> R)
+where
+    R: Future<Output = Result<(), E>>,
+    E: std::fmt::Display,
+{
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    watch(limit, round, || tell(&[NotifyState::Watchdog])).await;
+}
+
+/// One that fails can be made again before the time is over.
+async fn watch<R, E>(limit: Duration, mut round: impl FnMut() -> R, tell: impl Fn())
+where
+    R: Future<Output = Result<(), E>>,
+    E: std::fmt::Display,
+{
+    let mut ticks = tokio::time::interval(limit / ROUNDS);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match tokio::time::timeout(limit / ROUNDS, round()).await {
+            Ok(Ok(())) => tell(),
+            Ok(Err(error)) => tracing::warn!(%error, "a call of our own is not answered"),
+            Err(_) => tracing::warn!("a call of our own is not answered in time"),
+        }
+    }
+}
+
+/// How many rounds are made in the time that systemd gives.
+const ROUNDS: u32 = 3;
+
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "systemd could not be told");
@@ -226,6 +259,28 @@ mod tests {
         assert!(path.exists());
         listen(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn systemd_hears_of_rounds_that_were_made_and_of_no_others() {
+        let told = std::cell::RefCell::new(Vec::new());
+        let begun = tokio::time::Instant::now();
+        let mut rounds = 0;
+        let round = || {
+            rounds += 1;
+            let number = rounds;
+            async move {
+                match number {
+                    2 => Err("refused"),
+                    3 => std::future::pending().await,
+                    _ => Ok(()),
+                }
+            }
+        };
+        let tell = || told.borrow_mut().push(begun.elapsed().as_secs());
+        let watched = watch(Duration::from_secs(30), round, tell);
+        let _ = tokio::time::timeout(Duration::from_secs(41), watched).await;
+        assert_eq!(*told.borrow(), [0, 30, 40]);
     }
 
     #[tokio::test(start_paused = true)]

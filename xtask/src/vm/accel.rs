@@ -13,10 +13,8 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    children,
-    place::{self, Place},
-};
+use super::place::Place;
+use crate::{children, files};
 
 /// QEMU's own start is the most of it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -64,7 +62,7 @@ impl Accel {
             _ => {
                 let is_fast = try_kvm(place)?;
                 let answer = if is_fast { "yes" } else { "no" };
-                place::write(&known, format!("{} {answer}", boot.trim()))?;
+                files::write(&known, format!("{} {answer}", boot.trim()))?;
                 is_fast
             }
         };
@@ -88,7 +86,7 @@ impl Accel {
 
 fn try_kvm(place: &Place) -> Result<bool, String> {
     let path = place.own("probe.rom");
-    place::write(&path, rom())?;
+    files::write(&path, rom())?;
     let mut qemu = children::alone("KILL", "qemu-system-x86_64");
     qemu.args(["-M", "q35", "-accel", "kvm", "-m", "16", "-nodefaults", "-no-user-config"]);
     qemu.args(["-display", "none", "-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-bios"]);

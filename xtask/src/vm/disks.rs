@@ -2,23 +2,19 @@
 //! scripts run there as they run here.
 
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
 };
 
-use super::{
+use super::{place::Place, progress::Progress, tests};
+use crate::{
     children::{family, finish, make_disk},
-    place::{self, Place, at},
-    progress::Progress,
-    tests,
+    files::{self, take},
+    package, programs,
 };
 
 /// In bytes; holes, until something is written.
 const SIZE: u64 = 4 << 30;
-
-const PROGRAMS: [&str; 5] =
-    ["podbayd", "podbay-shim", "podbay-pause", "podbay-sandboxer", "podbay"];
-const PACKAGES: [&str; 4] = ["daemon", "shim", "sandboxer", "ctl"];
 
 /// Of `target/conformance`.
 const CONFORMANCE: [&str; 3] = ["bin", "images", "packages/root/usr/bin"];
@@ -26,29 +22,34 @@ const CONFORMANCE: [&str; 3] = ["bin", "images", "packages/root/usr/bin"];
 /// What a job is given.
 pub(super) struct Cargo<'a> {
     pub needs_conformance: bool,
+    pub needs_package: bool,
     pub tests: &'a [String],
     /// What the machine reads first.
     pub order: String,
 }
 
-/// Makes it: our programs and the scripts; and if it is needed, or just there, what
-/// `conformance/setup` makes; and the tests of packages.
+/// Makes it: our programs, the scripts and the files of `dist`; and if it is needed, or just there,
+/// what `conformance/setup` makes; and if they are needed, the package, and the tests of packages.
 pub(super) fn programs(place: &Place, cargo: &Cargo<'_>) -> Result<PathBuf, String> {
     let bins = build()?;
     let (stage, disk) = (place.own("programs"), place.own("programs.img"));
-    for name in PROGRAMS {
+    for name in programs::ALL {
         take(&bins.join(name), &stage.join("bin").join(name))?;
     }
-    for name in ["vm", "conformance"] {
+    for name in ["vm", "conformance", "dist"] {
         take(&crate::root().join(name), &stage.join(name))?;
+    }
+    if cargo.needs_package {
+        let package = package::make(&place.own("package"), &bins)?;
+        take(&package, &stage.join("package/podbay.deb"))?;
     }
     take_conformance(&stage, cargo.needs_conformance)?;
     if !cargo.tests.is_empty() {
         tests::take(&stage, cargo.tests)?;
     }
-    place::write(&stage.join("order"), &cargo.order)?;
+    files::write(&stage.join("order"), &cargo.order)?;
     make_disk(&stage, &disk, SIZE)?;
-    place::remove(&stage)?;
+    files::remove(&stage)?;
     Ok(disk)
 }
 
@@ -70,42 +71,9 @@ fn tools() -> PathBuf {
     given.unwrap_or_else(|| crate::root().join("target/conformance"))
 }
 
-/// Builds our programs, unless `PODBAY_BIN_DIR` says where there are some.
 fn build() -> Result<PathBuf, String> {
-    if let Some(bins) = env::var_os("PODBAY_BIN_DIR") {
-        return Ok(bins.into());
-    }
     let progress = Progress::begin("building podbay; the first time takes some minutes");
-    let mut cargo = family("cargo");
-    cargo.args(["build", "--quiet", "--release"]).current_dir(crate::root());
-    cargo.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
-    finish(cargo, "cargo build")?;
+    let bins = programs::build()?;
     progress.end("it is built");
-    Ok(target().join("release"))
-}
-
-/// Where cargo builds.
-pub(super) fn target() -> PathBuf {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    crate::root().join(target)
-}
-
-/// Copies a file, or a folder with all in it. Links are kept as they are.
-pub(super) fn take(from: &Path, to: &Path) -> Result<(), String> {
-    let meta = fs::symlink_metadata(from).map_err(at("looking for", from))?;
-    if let Some(dir) = to.parent() {
-        place::make_dir(dir)?;
-    }
-    if meta.is_symlink() {
-        let target = fs::read_link(from).map_err(at("reading", from))?;
-        return std::os::unix::fs::symlink(target, to).map_err(at("linking", to));
-    }
-    if !meta.is_dir() {
-        return fs::copy(from, to).map(drop).map_err(at("copying", from));
-    }
-    place::make_dir(to)?;
-    for entry in fs::read_dir(from).map_err(at("listing", from))?.flatten() {
-        take(&entry.path(), &to.join(entry.file_name()))?;
-    }
-    Ok(())
+    Ok(bins)
 }

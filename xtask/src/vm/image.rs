@@ -7,11 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
+use super::{debian::Debian, place::Place, progress::Progress};
+use crate::{
     children,
-    debian::Debian,
-    place::{self, Place, at},
-    progress::Progress,
+    files::{self, at},
 };
 
 /// In bytes; holes, until something is written.
@@ -72,7 +71,7 @@ fn make(place: &Place, debian: &Debian, guest: &Path, dir: &Path) -> Result<(), 
         Progress::begin("making the machine's disk of Debian's packages; minutes, but only once");
     let (root, made) = (place.own("root"), place.own("image"));
     install(place, debian, &root)?;
-    place::make_dir(&made)?;
+    files::make_dir(&made)?;
     for (kind, name) in [("vmlinuz-", "vmlinuz"), ("initrd.img-", "initrd.img")] {
         take_boot(&root, kind, &made.join(name))?;
     }
@@ -80,8 +79,8 @@ fn make(place: &Place, debian: &Debian, guest: &Path, dir: &Path) -> Result<(), 
         put(guest, &root.join("etc"), &file)?;
     }
     // What is in there is udev's to make.
-    place::remove(&root.join("dev"))?;
-    place::make_dir(&root.join("dev"))?;
+    files::remove(&root.join("dev"))?;
+    files::make_dir(&root.join("dev"))?;
     children::make_disk(&root, &made.join("root.img"), SIZE)?;
     fs::rename(&made, dir).map_err(at("renaming", &made))?;
     progress.end("it is made");
@@ -90,8 +89,8 @@ fn make(place: &Place, debian: &Debian, guest: &Path, dir: &Path) -> Result<(), 
 
 fn install(place: &Place, debian: &Debian, root: &Path) -> Result<(), String> {
     let (sources, scratch) = (place.own("sources.list"), place.own("tmp"));
-    place::write(&sources, &debian.sources)?;
-    place::make_dir(&scratch)?;
+    files::write(&sources, &debian.sources)?;
+    files::make_dir(&scratch)?;
     let mut mmdebstrap = children::family("mmdebstrap");
     debian.order(&mut mmdebstrap);
     mmdebstrap.arg(root).arg(&sources).env("TMPDIR", &scratch);
@@ -112,7 +111,7 @@ fn take_boot(root: &Path, kind: &str, to: &Path) -> Result<(), String> {
 fn put(from: &Path, etc: &Path, file: &Path) -> Result<(), String> {
     let (from, to) = (from.join(file), etc.join(file));
     if let Some(dir) = to.parent() {
-        place::make_dir(dir)?;
+        files::make_dir(dir)?;
     }
     // What is there may be a link, to what is not ours to write.
     let _ = fs::remove_file(&to);

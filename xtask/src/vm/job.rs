@@ -4,14 +4,20 @@
 //! ```sh
 //! #!/usr/bin/env bash
 //! # What it is for.
-//! # needs: conformance
+//! # needs: conformance package
 //! # tests: sys shim
 //! # within: 30m
+//! # boots: 2
 //! ```
+//!
+//! With `boots`, what is written to the machine's disk stays for as long as the run lasts: the job is
+//! started that often, each time but the last after it has ended well and the machine was started anew.
+//! With `cuts: 30` instead, the machine is not let down but ends at once, like a machine that loses its power, some
+//! seconds after the job has said that its work begins. An argument that is a number stands for another one.
 
 use std::{fs, time::Duration};
 
-use super::place::at;
+use crate::files::at;
 
 /// If it says nothing.
 const WITHIN: Duration = Duration::from_secs(600);
@@ -21,9 +27,20 @@ pub(super) struct Job {
     pub arguments: Vec<String>,
     /// critest, crictl and their images.
     pub needs_conformance: bool,
+    /// The package for Debian.
+    pub needs_package: bool,
     /// Packages whose tests it runs.
     pub tests: Vec<String>,
     pub within: Duration,
+    pub boots: Boots,
+}
+
+/// How often the job's machine is started, and how it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Boots {
+    pub number: u32,
+    /// Whether each but the last ends in a power cut.
+    pub cut: bool,
 }
 
 impl Job {
@@ -49,12 +66,16 @@ impl Job {
         let path = crate::root().join("vm/jobs").join(format!("{name}.sh"));
         let text = fs::read_to_string(&path).map_err(at("reading", &path))?;
         let within = said(&text, "within").map(parse).transpose()?;
+        let needs =
+            |what: &str| said(&text, "needs").into_iter().flat_map(words).any(|it| it == what);
         Ok(Self {
             name: name.to_owned(),
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
-            needs_conformance: said(&text, "needs") == Some("conformance"),
+            needs_conformance: needs("conformance"),
+            needs_package: needs("package"),
             tests: said(&text, "tests").into_iter().flat_map(words).collect(),
             within: within.unwrap_or(WITHIN),
+            boots: boots(&text, arguments)?,
         })
     }
 
@@ -64,6 +85,19 @@ impl Job {
         let (name, within) = (quote(&self.name), self.within.as_secs());
         format!("JOB={name}\nWITHIN={within}\nARGUMENTS=({})\n", quoted.join(" "))
     }
+}
+
+fn boots(text: &str, arguments: &[&str]) -> Result<Boots, String> {
+    let asked = arguments.iter().find_map(|argument| argument.parse().ok());
+    let number = |key| {
+        let said = said(text, key)?;
+        let said = said.parse().map_err(|_| format!("{key}: {said:?} is no number"));
+        Some(said.map(|said: u32| asked.unwrap_or(said)))
+    };
+    Ok(match (number("cuts").transpose()?, number("boots").transpose()?) {
+        (Some(cuts), _) => Boots { number: cuts.saturating_add(1), cut: true },
+        (None, boots) => Boots { number: boots.unwrap_or(1).max(1), cut: false },
+    })
 }
 
 /// What a line `# KEY: VALUE` before the script proper says.
@@ -97,6 +131,15 @@ mod tests {
         assert_eq!(said(text, "within"), None);
         assert_eq!(parse("3m"), Ok(Duration::from_secs(180)));
         assert!(parse("3 minutes").is_err());
+    }
+
+    #[test]
+    fn a_job_is_started_once_or_as_often_as_is_said_and_asked() {
+        let boots = |text, arguments: &[&str]| boots(text, arguments).unwrap();
+        assert_eq!(boots("#!/bin/sh\n", &["7"]), Boots { number: 1, cut: false });
+        assert_eq!(boots("# boots: 2\n", &["x"]), Boots { number: 2, cut: false });
+        assert_eq!(boots("# cuts: 30\n", &[]), Boots { number: 31, cut: true });
+        assert_eq!(boots("# cuts: 30\n", &["x", "4"]), Boots { number: 5, cut: true });
     }
 
     #[test]

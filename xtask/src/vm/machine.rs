@@ -4,20 +4,24 @@
 use std::{
     fs,
     io::{self, Read, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc::{Sender, channel},
+    sync::mpsc::{RecvTimeoutError, Sender, channel},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
     accel::Accel,
-    children,
+    cut::{Cuts, Listener},
     image::Image,
     job::Job,
-    place::{self, Place, at},
+    place::Place,
     progress::Progress,
+};
+use crate::{
+    children,
+    files::{self, at},
 };
 
 const MEMORY: &str = "4096";
@@ -31,23 +35,72 @@ const AROUND: Duration = Duration::from_secs(300);
 
 /// Runs a job, passes on what it says, and gives its exit code.
 pub(super) fn work(place: &Place, image: &Image, programs: &Path, job: &Job) -> Result<u8, String> {
-    let out = place.out(&job.name)?;
-    let files = place.own("out.img");
-    place::sparse(&files, OUT)?;
     let accel = Accel::choose(place)?;
-    let mut qemu = qemu("KILL", place, image, accel, "quiet systemd.wants=podbay-job.service");
-    disk(&mut qemu, programs);
-    disk(&mut qemu, &files);
-    qemu.args(["-display", "none", "-serial"])
-        .arg(format!("file:{}", out.join("console.log").display()));
-    qemu.args(["-device", "virtio-serial", "-chardev", "file,id=job,path=/dev/stdout"]);
-    qemu.args(["-device", "virtserialport,chardev=job,name=job"]);
     eprintln!("vm: the processor is {}", accel.name());
-    let booting = Progress::tick("starting the machine");
-    let child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-    let child = child.map_err(|error| format!("qemu cannot be run: {error}"))?;
-    follow(child, booting, &out, job.within + AROUND)?;
-    collect(&files, &out)
+    let out = place.out(&job.name)?;
+    let mut cuts = job.boots.cut.then(Cuts::new).transpose()?;
+    for boot in 1..=job.boots.number {
+        let files = place.own("out.img");
+        files::sparse(&files, OUT)?;
+        let cut = cuts.as_mut().filter(|_| boot < job.boots.number).map(Cuts::next);
+        let mut qemu = machine(place, image, accel, job, boot)?;
+        disk(&mut qemu, programs);
+        disk(&mut qemu, &files);
+        let console = out.join(format!("console{}.log", numbered(job, boot)));
+        qemu.args(["-display", "none", "-serial"]).arg(format!("file:{}", console.display()));
+        qemu.args(["-device", "virtio-serial", "-chardev", "file,id=job,path=/dev/stdout"]);
+        qemu.args(["-device", "virtserialport,chardev=job,name=job"]);
+        let booting = Progress::tick("starting the machine");
+        let child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let child = child.map_err(|error| format!("qemu cannot be run: {error}"))?;
+        follow(child, booting, &out, job.within + AROUND, cut)?;
+        if let Some(status) = collect(&files, &out)? {
+            return Ok(status);
+        }
+    }
+    Err(format!("the machine ended before the job had; see {}", out.join("console*.log").display()))
+}
+
+fn numbered(job: &Job, boot: u32) -> String {
+    if job.boots.number > 1 { format!("-{boot}") } else { String::new() }
+}
+
+/// One that forgets, when it ends, what was written to its own disk; or, for a job of several boots,
+/// one that finds there what was on it when the last one ended.
+fn machine(
+    place: &Place,
+    image: &Image,
+    accel: Accel,
+    job: &Job,
+    boot: u32,
+) -> Result<Command, String> {
+    let words = "quiet systemd.wants=podbay-job.service";
+    let number = job.boots.number;
+    if number == 1 {
+        return Ok(qemu("KILL", place, image, accel, words));
+    }
+    let words = format!("{words} podbay.boot={boot} podbay.boots={number}");
+    let mut qemu = bare("KILL", image, accel, &words);
+    let own = difference(place, image, boot)?;
+    // What the guest has flushed is on the disk, and what it has not may be lost with the machine.
+    qemu.arg("-drive")
+        .arg(format!("file={},if=virtio,format=qcow2,cache=none,discard=unmap", escaped(&own)));
+    Ok(qemu)
+}
+
+/// A disk of what this boot writes, over those of the boots before. It is a new one each time, for what is
+/// written for the first time is what QEMU keeps to itself until the guest flushes: so a machine that is
+/// killed loses what it had not flushed, as one does whose disk has a cache.
+fn difference(place: &Place, image: &Image, boot: u32) -> Result<PathBuf, String> {
+    let disk = |boot: u32| place.own(&format!("boot-{boot}.qcow2"));
+    let (below, format) = match boot {
+        1 => (image.disk.clone(), "raw"),
+        _ => (disk(boot - 1), "qcow2"),
+    };
+    let mut qemu_img = children::alone("KILL", "qemu-img");
+    qemu_img.args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]).arg(&below).arg(disk(boot));
+    children::finish(qemu_img, "qemu-img")?;
+    Ok(disk(boot))
 }
 
 /// Gives this terminal to the machine's console.
@@ -67,6 +120,15 @@ pub(super) fn shell(place: &Place, image: &Image, programs: &Path) -> Result<(),
 
 /// A machine that forgets, when it ends, what was written to its own disk.
 fn qemu(signal: &str, place: &Place, image: &Image, accel: Accel, words: &str) -> Command {
+    let mut qemu = bare(signal, image, accel, words);
+    qemu.arg("-drive").arg(drive(&image.disk) + ",snapshot=on");
+    // Where the difference is kept; it has no name there.
+    qemu.env("TMPDIR", place.own(""));
+    qemu
+}
+
+/// One without a disk.
+fn bare(signal: &str, image: &Image, accel: Accel, words: &str) -> Command {
     let processors = thread::available_parallelism().map_or(1, usize::from).min(MOST_PROCESSORS);
     let mut qemu = children::alone(signal, "qemu-system-x86_64");
     qemu.args(["-M", "q35", "-no-reboot", "-nic", "none", "-no-user-config", "-m", MEMORY]);
@@ -74,9 +136,6 @@ fn qemu(signal: &str, place: &Place, image: &Image, accel: Accel, words: &str) -
     qemu.args(["-device", "virtio-rng-pci"]);
     qemu.arg("-kernel").arg(&image.kernel).arg("-initrd").arg(&image.initrd);
     qemu.arg("-append").arg(format!("root=/dev/vda rw console=ttyS0 panic=-1 {words}"));
-    qemu.arg("-drive").arg(drive(&image.disk) + ",snapshot=on");
-    // Where the difference is kept; it has no name there.
-    qemu.env("TMPDIR", place.own(""));
     qemu
 }
 
@@ -85,15 +144,26 @@ fn disk(qemu: &mut Command, path: &Path) {
 }
 
 fn drive(path: &Path) -> String {
-    // A comma in a value is written twice.
-    let path = path.display().to_string().replace(',', ",,");
-    format!("file={path},if=virtio,format=raw,cache=unsafe,discard=unmap")
+    format!("file={},if=virtio,format=raw,cache=unsafe,discard=unmap", escaped(path))
 }
 
-/// Passes on what the job says, until the machine has ended.
-fn follow(mut child: Child, booting: Progress, out: &Path, within: Duration) -> Result<(), String> {
+/// A comma in a value is written twice.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+/// Passes on what the job says, until the machine has ended, or was ended: so long after its work began
+/// as `cut` says.
+fn follow(
+    mut child: Child,
+    booting: Progress,
+    out: &Path,
+    within: Duration,
+    cut: Option<Duration>,
+) -> Result<(), String> {
     let log = out.join("output.log");
-    let log = fs::File::create(&log).map_err(at("making", &log))?;
+    let log =
+        fs::File::options().create(true).append(true).open(&log).map_err(at("making", &log))?;
     let output = child.stdout.take().ok_or("qemu has no output")?;
     let (tell, told) = channel();
     thread::spawn(move || {
@@ -101,10 +171,20 @@ fn follow(mut child: Child, booting: Progress, out: &Path, within: Duration) -> 
         let _ = tell.send(Told::Ended(passed));
     });
     let mut booting = Some(booting);
+    let mut power = None;
     let passed = loop {
-        match told.recv_timeout(within) {
-            Ok(Told::Begun) => booting.take().map_or((), |it| it.end("it runs")),
+        let patience = power.map_or(within, |end: Instant| end.duration_since(Instant::now()));
+        match told.recv_timeout(patience) {
+            Ok(Told::Spoke) => booting.take().map_or((), |it| it.end("it runs")),
+            Ok(Told::Works) => power = cut.map(|cut| Instant::now() + cut),
             Ok(Told::Ended(passed)) => break passed,
+            Err(RecvTimeoutError::Timeout) if power.is_some() => {
+                eprintln!(
+                    "vm: power cut, {} ms into the work",
+                    cut.unwrap_or_default().as_millis()
+                );
+                return end(child);
+            }
             Err(_) => {
                 let _ = child.kill();
                 break Err(io::Error::other(format!("no end after {} s", within.as_secs())));
@@ -117,33 +197,48 @@ fn follow(mut child: Child, booting: Progress, out: &Path, within: Duration) -> 
     if status.success() { Ok(()) } else { Err(format!("qemu ended with {status}")) }
 }
 
+/// Like a machine whose power goes.
+fn end(mut child: Child) -> Result<(), String> {
+    let ended = child.kill().and_then(|()| child.wait());
+    ended.map(drop).map_err(|error| format!("killing qemu: {error}"))
+}
+
 enum Told {
-    Begun,
+    /// The job said something.
+    Spoke,
+    /// It said that its work begins.
+    Works,
     Ended(io::Result<()>),
 }
 
 fn pass_on(mut output: impl Read, mut log: fs::File, tell: &Sender<Told>) -> io::Result<()> {
-    let mut buffer = [0; 1 << 16];
+    let (mut buffer, mut listener) = ([0; 1 << 16], Listener::default());
     loop {
         let n = output.read(&mut buffer)?;
         if n == 0 {
             return Ok(());
         }
-        let _ = tell.send(Told::Begun);
+        let heard = listener.hears(&buffer[..n]);
+        let _ = tell.send(if heard { Told::Works } else { Told::Spoke });
         log.write_all(&buffer[..n])?;
         io::stdout().write_all(&buffer[..n])?;
         io::stdout().flush()?;
     }
 }
 
-/// Unpacks what the job has left, and reads its exit code, which the machine has put beside it.
-fn collect(files: &Path, out: &Path) -> Result<u8, String> {
+/// Unpacks what the job has left, and reads its exit code, which the machine has put beside it. Nothing,
+/// if the machine has ended before the job.
+fn collect(files: &Path, out: &Path) -> Result<Option<u8>, String> {
+    let mut first = [0; 1];
+    fs::File::open(files)
+        .and_then(|mut it| it.read_exact(&mut first))
+        .map_err(at("reading", files))?;
+    if first == [0] {
+        return Ok(None);
+    }
     let mut tar = children::alone("KILL", "tar");
     tar.arg("-xf").arg(files).arg("-C").arg(out).args(["--no-same-owner", "--no-same-permissions"]);
     children::finish(tar, "unpacking what the job has left")?;
-    let status = out.join("status");
-    let text = fs::read_to_string(&status).unwrap_or_default();
-    text.trim().parse().map_err(|_| {
-        format!("the machine ended before the job had; see {}", out.join("console.log").display())
-    })
+    let text = fs::read_to_string(out.join("status")).unwrap_or_default();
+    text.trim().parse().map(Some).map_err(|_| format!("the job's exit code is {text:?}"))
 }

@@ -7,10 +7,12 @@
 //! | `out/JOB/` | what the last run of a job has left |
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     process,
 };
+
+use crate::files::{make_dir, remove};
 
 pub(super) struct Place {
     pub vm: PathBuf,
@@ -54,30 +56,4 @@ fn sweep(all: &Path) {
             let _ = fs::remove_dir_all(run.path());
         }
     }
-}
-
-pub(super) fn make_dir(path: &Path) -> Result<(), String> {
-    fs::create_dir_all(path).map_err(at("making", path))
-}
-
-/// Content if it is not there.
-pub(super) fn remove(dir: &Path) -> Result<(), String> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("removing", dir)(error)),
-        _ => Ok(()),
-    }
-}
-
-pub(super) fn write(path: &Path, text: impl AsRef<[u8]>) -> Result<(), String> {
-    fs::write(path, text).map_err(at("writing", path))
-}
-
-/// A file that is all holes, for a disk.
-pub(super) fn sparse(path: &Path, size: u64) -> Result<(), String> {
-    fs::File::create(path).and_then(|file| file.set_len(size)).map_err(at("making", path))
-}
-
-/// Says in an error what was being done, and where.
-pub(super) fn at(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> String {
-    move |error| format!("{doing} {}: {error}", path.display())
 }

@@ -10,11 +10,11 @@ use std::{
 
 use cargo_metadata::{Artifact, Message};
 
-use super::{
+use super::progress::Progress;
+use crate::{
     children::{alone, family, finish},
-    disks::{self, target},
-    place,
-    progress::Progress,
+    files,
+    programs::target,
 };
 
 /// Puts them on the disk, with a list: of each, the folder to run it in, and the program.
@@ -23,7 +23,7 @@ pub(super) fn take(stage: &Path, packages: &[String]) -> Result<(), String> {
     let built = build(packages)?;
     progress.end("they are built");
     for name in ["crates", "e2e"] {
-        disks::take(&crate::root().join(name), &stage.join(name))?;
+        files::take(&crate::root().join(name), &stage.join(name))?;
     }
     let mut list = String::new();
     for artifact in &built {
@@ -33,9 +33,9 @@ pub(super) fn take(stage: &Path, packages: &[String]) -> Result<(), String> {
             list += &format!("{folder} {program}\n");
         }
     }
-    place::write(&stage.join("tests"), list)?;
+    files::write(&stage.join("tests"), list)?;
     let links = format!("PROJECT={:?}\nTARGET={:?}\n", crate::root(), target());
-    place::write(&stage.join("links"), links)
+    files::write(&stage.join("links"), links)
 }
 
 fn build(packages: &[String]) -> Result<Vec<Artifact>, String> {
@@ -64,7 +64,7 @@ fn carry(stage: &Path, program: &Path) -> Result<(), String> {
     let below = program.strip_prefix(target()).map_err(|error| error.to_string())?;
     let to: PathBuf = stage.join("target").join(below);
     if let Some(dir) = to.parent() {
-        place::make_dir(dir)?;
+        files::make_dir(dir)?;
     }
     let mut strip = alone("KILL", "strip");
     strip.arg("--strip-debug").arg("-o").arg(to).arg(program);

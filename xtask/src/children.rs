@@ -7,18 +7,18 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::place::sparse;
+use crate::files::sparse;
 
 /// A program without children. It gets the signal when the thread that starts it ends, which has
 /// to be the main one.
-pub(super) fn alone(signal: &str, program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn alone(signal: &str, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", signal]).arg(program);
     command
 }
 
 /// A program and all that come of it, in a pid namespace: when its first process is killed, all are.
-pub(super) fn family(program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn family(program: impl AsRef<OsStr>) -> Command {
     let mut command = alone("KILL", "unshare");
     command.args(["--pid", "--mount-proc", "--fork", "--kill-child=KILL"]).arg(program);
     command
@@ -26,7 +26,7 @@ pub(super) fn family(program: impl AsRef<OsStr>) -> Command {
 
 /// Runs it to its end. What it prints goes to our standard error, since our standard output is the
 /// job's.
-pub(super) fn finish(mut command: Command, what: &str) -> Result<(), String> {
+pub(crate) fn finish(mut command: Command, what: &str) -> Result<(), String> {
     command.stdin(Stdio::null()).stdout(std::io::stderr());
     match command.status() {
         Ok(status) if status.success() => Ok(()),
@@ -36,7 +36,7 @@ pub(super) fn finish(mut command: Command, what: &str) -> Result<(), String> {
 }
 
 /// Makes an ext4 disk of the files in a folder.
-pub(super) fn make_disk(from: &Path, disk: &Path, size: u64) -> Result<(), String> {
+pub(crate) fn make_disk(from: &Path, disk: &Path, size: u64) -> Result<(), String> {
     sparse(disk, size)?;
     let mut mke2fs = alone("KILL", "mke2fs");
     mke2fs.args(["-q", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1"]);

@@ -1,0 +1,27 @@
+//! The programs of a release: which there are, and where they are built.
+
+use std::{env, path::PathBuf};
+
+use crate::children::{family, finish};
+
+pub(crate) const ALL: [&str; 5] =
+    ["podbayd", "podbay", "podbay-sandboxer", "podbay-shim", "podbay-pause"];
+const PACKAGES: [&str; 4] = ["daemon", "shim", "sandboxer", "ctl"];
+
+/// Builds them, unless `PODBAY_BIN_DIR` says where there are some. Gives their folder.
+pub(crate) fn build() -> Result<PathBuf, String> {
+    if let Some(bins) = env::var_os("PODBAY_BIN_DIR") {
+        return Ok(bins.into());
+    }
+    let mut cargo = family("cargo");
+    cargo.args(["build", "--quiet", "--release"]).current_dir(crate::root());
+    cargo.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
+    finish(cargo, "cargo build")?;
+    Ok(target().join("release"))
+}
+
+/// Where cargo builds.
+pub(crate) fn target() -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    crate::root().join(target)
+}
