@@ -656,6 +656,28 @@ async fn an_image_whose_layer_is_gone_is_set_aside_and_can_be_pulled_again() {
 }
 
 #[tokio::test]
+async fn what_is_no_record_at_all_is_set_aside_and_the_store_opens() {
+    let mut bench = Bench::new();
+    let (id, _) = bench.fake.image("r.io/app:1", &[one("a")]);
+    bench.pull("r.io/app:1").await.unwrap();
+    let root = bench.at("images");
+    bench.images = None;
+    fs::write(root.join("layers").join(digest(b"a file").hex()), "no folder").unwrap();
+    let image = format!("{}.json", digest(b"a folder").hex());
+    fs::create_dir(root.join("images").join(&image)).unwrap();
+    let link = format!("{}.json", digest(b"a link").hex());
+    std::os::unix::fs::symlink("/dev/null", root.join("images").join(link)).unwrap();
+    fs::write(root.join("containers").join(container("c").as_str()), "no folder").unwrap();
+    bench.open();
+    assert_eq!(bench.images().list()[0].id, id);
+    assert_eq!(bench.images().quarantined().len(), 3);
+    let left = bench.images().containers();
+    assert_eq!(left, [container("c")], "its owner may release it");
+    bench.images().unmount(&left[0], &root.join("nowhere")).await.unwrap();
+    assert!(bench.names("containers").is_empty());
+}
+
+#[tokio::test]
 async fn a_store_of_a_newer_program_is_not_touched() {
     let mut bench = Bench::new();
     let (id, _) = bench.fake.image("r.io/app:1", &[one("a")]);

@@ -53,7 +53,7 @@ impl DatabaseFile {
 }
 
 fn open(path: &Path) -> Result<Database, Error> {
-    match Database::create(path) {
+    match whole(path) {
         Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(Error::InUse(path.to_owned())),
         Err(redb::DatabaseError::Storage(redb::StorageError::Io(source)))
             if source.kind() != std::io::ErrorKind::InvalidData =>
@@ -61,11 +61,24 @@ fn open(path: &Path) -> Result<Database, Error> {
             Err(Error::io("opening", path, source))
         }
         Err(damage) => {
-            let aside = path.with_extension("redb.damaged");
+            let aside = aside(path);
             tracing::error!(%damage, aside = %aside.display(), "the record file is damaged and was set aside; a new one is begun");
             std::fs::rename(path, &aside).map_err(|source| Error::io("renaming", path, source))?;
             Ok(Database::create(path)?)
         }
         opened => Ok(opened?),
     }
+}
+
+/// Opens it, and sees to it that every page is what was written: the database takes for granted what it
+/// reads, and a page that is not what it should be would end the daemon, at each start.
+fn whole(path: &Path) -> Result<Database, redb::DatabaseError> {
+    Database::builder().set_check_integrity_on_open(true).create(path)
+}
+
+/// A name that nothing has: what was set aside before is kept too.
+fn aside(path: &Path) -> PathBuf {
+    let first = path.with_extension("redb.damaged");
+    let more = (2..).map(|n| path.with_extension(format!("redb.damaged.{n}")));
+    std::iter::once(first.clone()).chain(more).find(|name| !name.exists()).unwrap_or(first)
 }

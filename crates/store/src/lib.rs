@@ -72,6 +72,11 @@ impl Store {
         let file = root.join("records.redb");
         std::fs::set_permissions(&file, ours)
             .map_err(|source| Error::io("restricting", &file, source))?;
+        // A file that is on the disk is not there without its name, nor is the folder's.
+        for folder in [Some(root), root.parent()].into_iter().flatten() {
+            let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+            synced.map_err(|source| Error::io("syncing", folder, source))?;
+        }
         Ok(Self { inner: Arc::new(Inner { database, writer, key }) })
     }
 

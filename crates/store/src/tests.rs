@@ -214,3 +214,50 @@ async fn without_a_journal_every_put_waits_for_the_disk() {
     rows.put("b", &row("x")).await.unwrap();
     assert_eq!(rows.scan().await.unwrap().len(), 2);
 }
+
+/// Each page in turn is overwritten, as a disk may do that has lied about what it had written. The
+/// database would panic on most, which ends a daemon, and the next one, and so on.
+#[tokio::test]
+async fn damage_to_any_page_costs_records_at_the_most_and_never_the_daemon() {
+    let whole = tempfile::tempdir().unwrap();
+    let (store, rows) = open(whole.path());
+    for n in 0..20 {
+        rows.put(&n.to_string(), &row(&"x".repeat(700))).await.unwrap();
+    }
+    drop((store, rows));
+    drop(reopened(whole.path()));
+    let [file, key] =
+        ["records.redb", "records.key"].map(|name| std::fs::read(whole.path().join(name)).unwrap());
+    let mut lost = 0;
+    for page in 0..file.len() / 4096 {
+        let root = tempfile::tempdir().unwrap();
+        let mut damaged = file.clone();
+        damaged[page * 4096..][..4096].fill(0xa5);
+        std::fs::write(root.path().join("records.redb"), &damaged).unwrap();
+        std::fs::write(root.path().join("records.key"), &key).unwrap();
+        let (_store, rows) = open(root.path());
+        let read = rows.scan().await.unwrap().len();
+        let aside = std::fs::read(root.path().join("records.redb.damaged"));
+        match aside {
+            Ok(kept) => assert_eq!((read, kept), (0, damaged), "page {page}"),
+            Err(_) => assert_eq!(read, 20, "page {page}"),
+        }
+        lost += usize::from(read == 0);
+        rows.put("new", &row("one")).await.unwrap();
+    }
+    assert!(lost > 5, "pages that matter are among them: {lost}");
+}
+
+#[test]
+fn what_was_set_aside_is_kept_when_something_else_has_to_be() {
+    let root = tempfile::tempdir().unwrap();
+    for damage in ["one", "two", "three"] {
+        // The last store's thread may still hold what is there.
+        let _ = std::fs::remove_file(root.path().join("records.redb"));
+        std::fs::write(root.path().join("records.redb"), damage).unwrap();
+        drop(reopened(root.path()));
+    }
+    let kept = |name: &str| std::fs::read_to_string(root.path().join(name)).unwrap();
+    let names = ["records.redb.damaged", "records.redb.damaged.2", "records.redb.damaged.3"];
+    assert_eq!(names.map(kept), ["one", "two", "three"]);
+}

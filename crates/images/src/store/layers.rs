@@ -106,12 +106,18 @@ impl Store {
         Ok(())
     }
 
+    /// Their names are gone from the disk before the first of their files is: after a power cut, what
+    /// has a name is whole.
     pub(super) fn set_unused_aside(&self) -> Result<Vec<String>, Error> {
         let _disk = self.disk();
         let unused = self.forget_unused();
         let mut aside = Vec::new();
         for diff in unused {
             aside.extend(self.set_aside(&self.dirs.layers, diff.hex())?);
+        }
+        if !aside.is_empty() {
+            let path = self.root().join("layers");
+            rustix::fs::fsync(&self.dirs.layers).at("syncing the removals from", &path)?;
         }
         Ok(aside)
     }

@@ -162,6 +162,10 @@ fn make_directories(root: &Path) -> Result<(), Error> {
         DirBuilder::new().recursive(true).mode(0o700).create(&path).at("making", &path)?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o700)).at("closing", &path)?;
     }
+    // What is synced in one of them is on the disk only if its folder is.
+    for path in [Some(root), root.parent()].into_iter().flatten() {
+        File::open(path).and_then(|folder| folder.sync_all()).at("syncing", path)?;
+    }
     Ok(())
 }
 
@@ -214,8 +218,24 @@ fn read<T: DeserializeOwned>(
         Ok(Err(Unreadable::Damaged(why))) => Ok(Some(Err(why))),
         Ok(Err(Unreadable::Newer(version))) => Err(Error::Newer { file: path, version }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if is_damage(&error) => Ok(Some(Err(format!("it cannot be read: {error}")))),
         Err(error) => Err(Error::io("reading", &path, error)),
     }
+}
+
+/// Whether it is the fault of what is there, so that another try would end alike: something else than a
+/// record, or one that the filesystem has lost. One such costs an image, and not the start.
+fn is_damage(error: &std::io::Error) -> bool {
+    let errnos = [
+        Errno::NOTDIR,
+        Errno::ISDIR,
+        Errno::LOOP,
+        Errno::NXIO,
+        Errno::IO,
+        Errno::UCLEAN,
+        Errno::BADMSG,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| errnos.contains(&errno))
 }
 
 fn look_at_layers(root: &Path, dir: &OwnedFd, found: &mut Found) -> Result<(), Error> {
