@@ -7,8 +7,9 @@ set -euo pipefail
 # shellcheck source=vm/lib/pods.sh
 . vm/lib/pods.sh
 
-# From the start of the daemon until it serves, at the most, in ms. On such a machine a start takes some hundreds.
-usual=10000
+# From the start of the daemon until it serves, at the most, in ms: on a machine whose processor is translated, and beside all else that starts
+# with the machine, it takes some seconds.
+usual=60000
 others=(registry.k8s.io/e2e-test-images/nginx:1.14-2 registry.k8s.io/e2e-test-images/httpd:2.4.39-4 registry.k8s.io/e2e-test-images/nonewprivs:1.3
     gcr.io/k8s-staging-cri-tools/test-image-1:latest gcr.io/k8s-staging-cri-tools/test-image-2:latest gcr.io/k8s-staging-cri-tools/test-image-3:latest)
 
@@ -25,7 +26,7 @@ learn() {
 
 check() {
     local ms wrong
-    until_true 120 systemctl is-active podbayd
+    systemctl start podbayd # it waits for it
     serves
     ms=$(serving_after)
     [ "$ms" -le $usual ] || fail "it served only after $ms ms"
@@ -48,15 +49,16 @@ remove_old_pods() {
     serve_images
     for id in $(cri pods --quiet --no-trunc | tail -n +3); do cri rmp --force "$id" >/dev/null; done
     cri pull $image >/dev/null
-    ids[check]=$(pod "check-$BOOT")
-    id=$(container check see 'sha256sum /bin/busybox; exit 7')
+    ids[check-$BOOT]=$(pod "check-$BOOT")
+    id=$(container "check-$BOOT" see 'echo a new pod runs; sleep 1000')
     cri start "$id" >/dev/null
+    until_true 30 grep -q "a new pod runs" "$logs/pod-check-$BOOT/see.log"
 }
 
-# Pulls images and removes them, for ever.
+# Pulls images and removes them, until it is enough: in all boots but the last, it never is.
 work_on_images() {
     local one
-    while :; do
+    until [ -e "$place/enough" ]; do
         one=${others[RANDOM % ${#others[@]}]}
         cri pull "$one" >/dev/null
         one=${others[RANDOM % ${#others[@]}]}
@@ -64,17 +66,18 @@ work_on_images() {
     done
 }
 
-# Makes pods with containers, and stops and removes some, for ever.
+# Makes pods with containers, and stops and removes some.
 work_on_pods() {
-    local n=0 id
-    while :; do
+    local n=0 id name
+    until [ -e "$place/enough" ]; do
         n=$((n + 1))
-        ids[work]=$(pod "work-$BOOT-$n")
-        id=$(container work work "echo $n; sleep 1000")
+        name=work-$BOOT-$n
+        ids[$name]=$(pod "$name")
+        id=$(container "$name" work "echo $n; sleep 1000")
         cri start "$id" >/dev/null
         [ $((RANDOM % 3)) -ne 0 ] || cri stop "$id" >/dev/null
-        [ $((RANDOM % 3)) -ne 0 ] || cri stopp "${ids[work]}" >/dev/null
-        [ $((RANDOM % 2)) -ne 0 ] || cri rmp --force "${ids[work]}" >/dev/null
+        [ $((RANDOM % 3)) -ne 0 ] || cri stopp "${ids[$name]}" >/dev/null
+        [ $((RANDOM % 2)) -ne 0 ] || cri rmp --force "${ids[$name]}" >/dev/null
     done
 }
 
@@ -84,12 +87,10 @@ work() {
     local images=$!
     work_on_pods &
     local pods=$!
-    # The last boot is not cut.
-    [ "$BOOT" -lt "$BOOTS" ] || (sleep 15 && kill $images $pods) &
-    local status=0
-    wait -n $images $pods || status=$?
-    kill $images $pods 2>/dev/null || true
-    if [ "$BOOT" -lt "$BOOTS" ] || [ "$status" -le 128 ]; then fail "the work failed: $status"; fi
+    [ "$BOOT" -lt "$BOOTS" ] || (sleep 15 && touch "$place/enough") &
+    wait -n $images $pods || fail "the work failed"
+    wait $images || fail "the work on images failed"
+    wait $pods || fail "the work on pods failed"
 }
 
 clean_up() {

@@ -8,16 +8,19 @@ pub(crate) const ALL: [&str; 5] =
     ["podbayd", "podbay", "podbay-sandboxer", "podbay-shim", "podbay-pause"];
 const PACKAGES: [&str; 4] = ["daemon", "shim", "sandboxer", "ctl"];
 
-/// Builds them, unless `PODBAY_BIN_DIR` says where there are some. Gives their folder.
+/// Builds them, unless `PODBAY_BIN_DIR` says where there are some. Gives their folder. With
+/// `PODBAY_PROFILE=debug` they are those that tests have built already.
 pub(crate) fn build() -> Result<PathBuf, String> {
     if let Some(bins) = env::var_os("PODBAY_BIN_DIR") {
         return Ok(bins.into());
     }
     let mut cargo = family("cargo");
-    cargo.args(["build", "--quiet", "--release"]).current_dir(crate::root());
+    let is_debug = env::var_os("PODBAY_PROFILE").is_some_and(|profile| profile == "debug");
+    let (profile, folder) = if is_debug { ("dev", "debug") } else { ("release", "release") };
+    cargo.args(["build", "--quiet", "--profile", profile]).current_dir(crate::root());
     cargo.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
     finish(cargo, "cargo build")?;
-    Ok(target().join("release"))
+    Ok(target().join(folder))
 }
 
 /// Where cargo builds.

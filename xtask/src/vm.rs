@@ -15,11 +15,13 @@ mod place;
 mod progress;
 mod tests;
 
-use std::process::ExitCode;
+use std::{fs, process::ExitCode, time::Instant};
 
 use disks::Cargo;
 use job::Job;
 use place::Place;
+
+use crate::files::at;
 
 /// Gives the exit code of the job.
 pub(crate) fn run(arguments: &[&str]) -> ExitCode {
@@ -27,6 +29,7 @@ pub(crate) fn run(arguments: &[&str]) -> ExitCode {
         [] | ["help" | "--help" | "-h"] => return help(),
         ["image"] => image().map(|()| 0),
         ["shell"] => shell().map(|()| 0),
+        ["all"] => all().map(|()| 0),
         [name, arguments @ ..] => job(name, arguments),
     };
     done.map_or_else(
@@ -42,7 +45,8 @@ pub(crate) fn run(arguments: &[&str]) -> ExitCode {
 const CANNOT: u8 = 125;
 
 fn help() -> ExitCode {
-    println!("cargo xtask vm JOB [ARGUMENT...] | shell | image\n");
+    println!("cargo xtask vm JOB [ARGUMENT...] | all | shell | image\n");
+    println!("  {:12} the jobs of vm/all, as CI runs them", "all");
     println!("  {:12} a login as root on the machine's console; `poweroff` ends it", "shell");
     println!("  {:12} makes the machine's disk, and starts nothing", "image");
     for (name, about) in Job::all() {
@@ -50,6 +54,22 @@ fn help() -> ExitCode {
     }
     println!("\nit says what the job says, and ends as it ends; files are in target/vm/out/JOB");
     ExitCode::from(2)
+}
+
+/// The jobs that CI runs, one after the other, up to the first that fails.
+pub(crate) fn all() -> Result<(), String> {
+    let path = crate::root().join("vm/all");
+    let list = fs::read_to_string(&path).map_err(at("reading", &path))?;
+    for line in list.lines().filter(|line| !line.starts_with('#')) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [name, ref arguments @ ..] = words[..] else { continue };
+        let begun = Instant::now();
+        match job(name, arguments)? {
+            0 => println!("vm: {line}: passed, after {} s", begun.elapsed().as_secs()),
+            status => return Err(format!("{line} ended with {status}; see target/vm/out/{name}")),
+        }
+    }
+    Ok(())
 }
 
 fn image() -> Result<(), String> {

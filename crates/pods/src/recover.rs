@@ -30,6 +30,7 @@ impl Pods {
         let pods = self.inner.world.pod_records.scan().await?;
         let containers = self.inner.world.container_records.scan().await?;
         let known: HashSet<PodId> = pods.iter().map(|(_, pod)| pod.id.clone()).collect();
+        let any_lives = pods.iter().any(|(_, pod)| pod.boot == self.inner.world.host.boot);
         let mut owners = Vec::new();
         for (_, record) in pods {
             owners.push(self.readmit_pod(record));
@@ -46,7 +47,7 @@ impl Pods {
             let this = self.clone();
             self.inner.tasks.spawn(async move { this.recover_pod(owner).await });
         }
-        self.sweep(&known).await;
+        self.sweep(&known, any_lives).await;
         Ok(())
     }
 
@@ -239,20 +240,19 @@ impl Pods {
 
     /// Frees what belongs to no record: what was reserved in the instant before its record would have
     /// been written.
-    async fn sweep(&self, known: &HashSet<PodId>) {
+    async fn sweep(&self, known: &HashSet<PodId>, any_lives: bool) {
         if let Err(error) = self.sweep_bridge(None).await {
             tracing::warn!(error = error.chain(), "leases of no pod cannot be freed yet");
         }
-        self.make_bridge(known).await;
+        if any_lives {
+            self.make_bridge().await;
+        }
         self.sweep_images(known).await;
     }
 
     /// Somebody may have flushed the rules meanwhile; the pods that live need them.
-    async fn make_bridge(&self, known: &HashSet<PodId>) {
-        let Some(bridge) = self.inner.world.host.bridge.as_ref().filter(|_| !known.is_empty())
-        else {
-            return;
-        };
+    async fn make_bridge(&self) {
+        let Some(bridge) = &self.inner.world.host.bridge else { return };
         if let Err(error) = bridge.make().await {
             tracing::warn!(%error, "the built-in bridge cannot be made; pods on it may lack their network");
         }
