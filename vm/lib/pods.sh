@@ -111,7 +111,8 @@ serving_after() {
     awk -F = '/^ExecMain/ { from = $2 } /^Active/ { to = $2 } END { print int((to - from) / 1000) }' <<<"$at"
 }
 
-# Each layer with a digest of all that is in it: names, kinds, modes, owners, times, and content.
+# Each layer with a digest of all that is in it: names, kinds, modes, owners, times, and content. A folder that the archive does not name has the time when it was
+# unpacked.
 layers_as_they_are() {
     local layer
     for layer in /var/lib/podbay/images/layers/*/; do
@@ -121,7 +122,8 @@ layers_as_they_are() {
 layer_as_it_is() {
     (
         cd "$1" || exit
-        find . -printf '%P %y %m %U %G %l %T@ %n\n' | sort
+        find . -type d -printf '%P %m %U %G\n' | sort
+        find . -not -type d -printf '%P %y %m %U %G %l %T@ %n\n' | sort
         find . -type f -print0 | sort -z | xargs --null --no-run-if-empty sha256sum
     ) | sha256sum | cut -d ' ' -f 1
 }
