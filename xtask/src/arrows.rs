@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// A room, and the rooms that it may know.
-const ARROWS: [(&str, &[&str]); 25] = [
+const ARROWS: [(&str, &[&str]); 26] = [
     ("names", &[]),
     ("config", &[]),
     ("cri-proto", &["names"]),
@@ -15,6 +15,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("spdy", &[]),
     ("streaming", &["names", "spdy"]),
     ("sys", &[]),
+    ("systemd", &["names"]),
     ("oci", &["names"]),
     ("store", &["names"]),
     ("registry", &["names"]),
@@ -40,7 +41,18 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ),
     (
         "pods",
-        &["cni", "controllers", "images", "names", "network", "oci", "shim-api", "store", "sys"],
+        &[
+            "cni",
+            "controllers",
+            "images",
+            "names",
+            "network",
+            "oci",
+            "shim-api",
+            "store",
+            "sys",
+            "systemd",
+        ],
     ),
     (
         "cri",
@@ -74,6 +86,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
             "store",
             "streaming",
             "sys",
+            "systemd",
         ],
     ),
     ("ctl", &["cri-proto", "names"]),

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use config::{CgroupDriver, Config, Fallback};
+use config::{Config, Fallback};
 use controllers::{
     Controller, Grouping, Pause, PinnedNamespaces, Prepare, Sandboxer, SandboxerConfig, Shims,
 };
@@ -21,7 +21,7 @@ use sys::cgroup::Layout;
 
 use serving::{lock, patiently};
 
-use crate::{apparmor, features, find};
+use crate::{apparmor, cgroups, features, find};
 
 /// What is served.
 pub(crate) struct Daemon {
@@ -52,6 +52,12 @@ pub(crate) enum Error {
     NoProgram { name: &'static str, places: Vec<PathBuf> },
     #[error("the runtime {runtime:?} of the default handler {name:?} is not on this machine")]
     NoDefaultRuntime { name: String, runtime: String },
+    #[error(
+        "cgroups.driver is \"systemd\", which needs {needs}; set it to \"auto\", or to \"cgroupfs\""
+    )]
+    NoSystemd { needs: &'static str },
+    #[error("cgroups.parent")]
+    BadSlice(#[from] systemd::BadSlice),
     #[error(transparent)]
     Serving(#[from] serving::Error),
     #[error(transparent)]
@@ -128,7 +134,8 @@ pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
     };
     let images = patiently(open, Error::is_held).await?;
     let layout = Layout::detect().map_err(|e| Error::io("reading the cgroups of", "/proc", e))?;
-    let systemd_cgroups = systemd_cgroups(config);
+    let cgroups = cgroups::of(config, &layout).await?;
+    let systemd_cgroups = cgroups.driver() == pods::Driver::Systemd;
     let node = controllers::node(&layout);
     if node.apparmor {
         apparmor::load_or_tell().await;
@@ -136,11 +143,10 @@ pub(crate) async fn build(config: &Config) -> Result<Daemon, Error> {
     let shims = shims(config)?;
     let host = Host {
         state: config.state.clone(),
-        cgroup_parent: Path::new("/").join(&config.cgroups.parent),
         handlers,
         controllers: controllers(&shims, config, &node, &layout),
         layout,
-        systemd_cgroups,
+        cgroups,
         user_namespaces: sys::userns::can_map(&folder),
         default_handler: config.default_handler.clone(),
         pause_image,
@@ -316,7 +322,7 @@ fn abilities(config: &Config, handler: &config::Handler, runtime: &str) -> Abili
     }
 }
 
-fn own(configured: &Path, name: &'static str) -> Result<PathBuf, Error> {
+pub(crate) fn own(configured: &Path, name: &'static str) -> Result<PathBuf, Error> {
     controllers::own_program(configured, name).map_err(|places| Error::NoProgram { name, places })
 }
 
@@ -324,18 +330,4 @@ fn pause_rootfs(config: &Config) -> Result<PathBuf, Error> {
     let rootfs = config.root.join("pause");
     controllers::pause_rootfs(&rootfs, &own(&config.pause, "podbay-pause")?)?;
     Ok(rootfs)
-}
-
-/// The kubelet is told to use systemd's driver only if the configuration says so: pods are made by the
-/// files of cgroups, and no slice or scope of systemd's is asked for yet.
-fn systemd_cgroups(config: &Config) -> bool {
-    match config.cgroups.driver {
-        CgroupDriver::Systemd => {
-            tracing::warn!(
-                "cgroups.driver is \"systemd\", and podbay makes cgroups by their files: set the kubelet's cgroupDriver to cgroupfs"
-            );
-            true
-        }
-        CgroupDriver::Cgroupfs | CgroupDriver::Auto => false,
-    }
 }

@@ -3,6 +3,7 @@
 
 mod apparmor;
 mod build;
+mod cgroups;
 mod features;
 mod find;
 mod serve;

@@ -154,8 +154,10 @@ impl ContainerWork<'_> {
             stdin: plan.stdin,
             stdin_once: plan.stdin_once,
             no_pivot: false,
-            systemd_cgroup: self.world.host.systemd_cgroups,
+            // What is below a pod's cgroup is ours to divide, by either driver.
+            systemd_cgroup: false,
         };
+        self.world.makes_cgroup_of(self.pod).ensure(&self.world.group(self.pod)).await?;
         let controller = self.world.controller(self.pod)?;
         let container = Container { id: self.turn.id.clone(), bundle: self.turn.bundle.clone() };
         controller.prepare(&place(self.pod), &container).await?;

@@ -49,6 +49,8 @@ pub enum Error {
     #[error(transparent)]
     Shim(#[from] shim_api::Error),
     #[error(transparent)]
+    Systemd(#[from] systemd::Error),
+    #[error(transparent)]
     Config(#[from] oci::Rejected),
 }
 
@@ -70,6 +72,7 @@ impl Error {
             Self::Bridge(error) => error.class(),
             Self::Controller(error) => error.class(),
             Self::Shim(error) => error.class(),
+            Self::Systemd(error) => error.class(),
             Self::Config(error) => error.class(),
         }
     }

@@ -15,7 +15,7 @@ use store::Records;
 use sys::cgroup::Layout;
 
 use crate::{
-    Error, container::ContainerRecord, features::Abilities, names::Names, plan::PodName,
+    Cgroups, Error, container::ContainerRecord, features::Abilities, names::Names, plan::PodName,
     pod::PodRecord,
 };
 
@@ -23,10 +23,9 @@ use crate::{
 pub struct Host {
     /// The folder for this boot.
     pub state: PathBuf,
-    /// The cgroup of pods that come without a parent: `/podbay`.
-    pub cgroup_parent: PathBuf,
     pub layout: Layout,
-    pub systemd_cgroups: bool,
+    /// Who makes the cgroups of pods.
+    pub cgroups: Cgroups,
     /// Whether this node can make user namespaces, and show the files of images as theirs.
     pub user_namespaces: bool,
     pub handlers: BTreeMap<String, Handler>,

@@ -5,6 +5,7 @@
 //! read snapshots and wait for nobody. There is nothing of the wire format in here.
 
 pub mod apparmor;
+mod cgroups;
 mod container;
 mod container_steps;
 mod containers;
@@ -47,6 +48,7 @@ use std::{
 use ::names::{ContainerId, PodId};
 use tokio_util::task::TaskTracker;
 
+pub use cgroups::{Cgroups, Driver, Settings as CgroupSettings};
 pub use container::{ContainerRecord, Death, Life, Reason, User, Volume};
 pub use disk::Disk;
 pub use error::Error;

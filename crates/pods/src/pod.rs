@@ -7,6 +7,7 @@ use names::{Nanos, PodId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cgroups::Driver,
     plan::{PodName, PodPlan, Resources},
     step::{Phase, Step},
 };
@@ -23,7 +24,7 @@ pub enum PodStep {
     Files,
     /// The image that its sandbox runs, mounted, if it is not the built-in pause.
     Image,
-    /// Its cgroup, unless the kubelet made one.
+    /// Its cgroup, unless the kubelet made one; with systemd, its scope.
     Cgroup,
     /// Its user namespace and its network namespace, pinned, unless it has the host's.
     Netns,
@@ -85,8 +86,12 @@ pub struct PodRecord {
     pub state_dir: PathBuf,
     /// Absolute in the hierarchy.
     pub cgroup: PathBuf,
-    /// Whether the cgroup is ours to make and remove.
+    /// Whether the pod's limits are ours to set: nobody named a cgroup. By its files, it is ours to make
+    /// and remove then too; a scope always is.
     pub owns_cgroup: bool,
+    /// Who made the cgroup. Older records were made by files.
+    #[serde(default)]
+    pub driver: Driver,
     /// The limits that hold now: of the sandbox itself, and of its containers together.
     pub overhead: Resources,
     pub resources: Resources,

@@ -1,6 +1,6 @@
 //! How each step of a pod is made, and unmade.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use controllers::{PidNamespace, Place, Program, Sandbox, Seccomp};
 use store::Syncing;
@@ -16,7 +16,7 @@ use crate::{
     owners,
     plan::{Profile, Sharing},
     pod::{Network, PodRecord, PodStep},
-    step::{Owned, Phase},
+    step::{Owned, Phase, Step as _},
 };
 
 /// One pod, while somebody makes or unmakes it.
@@ -27,6 +27,8 @@ pub(crate) struct PodWork<'a> {
     namespaces: Option<JoinHandle<Result<(), Error>>>,
     /// The record, on its way to the disk beside the first steps: what they make is gone with the boot.
     intent: Option<Syncing>,
+    /// The step `Cgroup`, begun beside others where others make it, and nobody needs it soon.
+    cgroup: Option<JoinHandle<Result<(), Error>>>,
 }
 
 #[async_trait::async_trait]
@@ -55,10 +57,11 @@ impl Owned for PodWork<'_> {
             PodStep::Record => Ok(()),
             PodStep::Files => {
                 self.namespaces = Some(spawn_blocking(namespaces(&self.turn)));
+                self.begin_cgroup();
                 Files(&self.turn).make()
             }
             PodStep::Image => self.make_image().await,
-            PodStep::Cgroup => self.make_cgroup(),
+            PodStep::Cgroup => self.make_cgroup().await,
             PodStep::Netns => self.make_namespaces().await,
             PodStep::Network => self.make_network().await,
             PodStep::Create => self.create().await,
@@ -67,16 +70,15 @@ impl Owned for PodWork<'_> {
     }
 
     async fn unmake(&mut self, step: PodStep) -> Result<(), Error> {
-        if let Some(begun) = self.namespaces.take() {
-            // Whatever came of it is unmade: none of the steps that follow it has been.
-            let _ = begun.await;
-            self.unmake_namespaces()?;
-        }
+        self.unmake_begun().await?;
         match step {
             PodStep::Start => self.stop().await,
             PodStep::Create => self.shut_down().await,
             PodStep::Network => self.unmake_network().await,
-            PodStep::Netns => self.unmake_namespaces(),
+            PodStep::Netns => {
+                self.unmake_namespaces()?;
+                self.rest_cgroup().await
+            }
             PodStep::Cgroup => self.unmake_cgroup().await,
             PodStep::Image => self.unmake_image().await,
             PodStep::Files => Files(&self.turn).unmake(),
@@ -110,9 +112,14 @@ fn namespaces(pod: &PodRecord) -> impl FnOnce() -> Result<(), Error> + Send + 's
     }
 }
 
+/// What came of a step that was begun beside others.
+async fn ended(begun: JoinHandle<Result<(), Error>>) -> Result<(), Error> {
+    begun.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
+}
+
 impl<'a> PodWork<'a> {
     pub(crate) fn new(world: &'a World, turn: Turn<'a, PodRecord>) -> Self {
-        Self { world, turn, namespaces: None, intent: None }
+        Self { world, turn, namespaces: None, cgroup: None, intent: None }
     }
 }
 
@@ -173,22 +180,48 @@ impl PodWork<'_> {
         Ok(self.world.host.images.unmount(&owner, &target).await?)
     }
 
-    fn make_cgroup(&mut self) -> Result<(), Error> {
-        if !self.turn.owns_cgroup {
+    fn begin_cgroup(&mut self) {
+        let driver = Arc::clone(self.world.makes_cgroup_of(&self.turn));
+        if driver.takes_long() {
+            let group = self.world.group(&self.turn);
+            self.cgroup = Some(tokio::spawn(async move { driver.make(&group).await }));
+        }
+    }
+
+    async fn make_cgroup(&mut self) -> Result<(), Error> {
+        if self.cgroup.is_some() {
             return Ok(());
         }
-        let group = self.world.cgroup(&self.turn.cgroup)?;
-        group.make().on("making the cgroup", &self.turn.cgroup)?;
-        let limits = crate::limits::of_pod(&self.turn.overhead, &self.turn.resources);
-        let (limits, _) = crate::limits::clip(&self.world.host.node, limits);
-        group.apply(&limits).on("limiting the cgroup", &self.turn.cgroup)
+        self.world.makes_cgroup_of(&self.turn).make(&self.world.group(&self.turn)).await
+    }
+
+    /// Waits for a cgroup that was begun beside other steps.
+    async fn await_cgroup(&mut self) -> Result<(), Error> {
+        let Some(begun) = self.cgroup.take() else { return Ok(()) };
+        ended(begun).await.map_err(|cause| cause.at(PodStep::Cgroup.name()))
     }
 
     async fn unmake_cgroup(&mut self) -> Result<(), Error> {
-        if !self.turn.owns_cgroup {
-            return Ok(());
+        self.world.makes_cgroup_of(&self.turn).unmake(&self.world.group(&self.turn)).await
+    }
+
+    /// A stopped pod has no process, not even one that holds its scope.
+    async fn rest_cgroup(&mut self) -> Result<(), Error> {
+        self.world.makes_cgroup_of(&self.turn).rest(&self.world.group(&self.turn)).await
+    }
+
+    /// Unmakes what was begun beside other steps, whatever came of it: none of the steps that follow it
+    /// has been made.
+    async fn unmake_begun(&mut self) -> Result<(), Error> {
+        if let Some(begun) = self.namespaces.take() {
+            let _ = begun.await;
+            self.unmake_namespaces()?;
         }
-        self.world.unmake_cgroup(&self.turn.cgroup).await
+        if let Some(begun) = self.cgroup.take() {
+            let _ = begun.await;
+            self.unmake_cgroup().await?;
+        }
+        Ok(())
     }
 
     async fn make_namespaces(&mut self) -> Result<(), Error> {
@@ -196,7 +229,7 @@ impl PodWork<'_> {
         let (_, handler) = self.world.handler(&self.turn.handler)?;
         self.world.expect_a_move(&handler.runtime);
         let Some(begun) = self.namespaces.take() else { return Ok(()) };
-        begun.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
+        ended(begun).await
     }
 
     fn unmake_namespaces(&mut self) -> Result<(), Error> {
@@ -231,6 +264,8 @@ impl PodWork<'_> {
             Network::Cni(mut attachments) => {
                 // Plugins keep addresses on the disk.
                 self.settle().await?;
+                // Plugins may be told of it.
+                self.await_cgroup().await?;
                 for attachment in &mut attachments {
                     attachment.result = Some(self.world.host.cni.add(attachment).await?);
                     self.turn.addresses.extend(attachment.pod_ips()?);
@@ -275,6 +310,7 @@ impl PodWork<'_> {
     }
 
     async fn create(&mut self) -> Result<(), Error> {
+        self.await_cgroup().await?;
         let controller = self.world.controller(&self.turn)?;
         Ok(controller.create(&self.sandbox()?).await?)
     }

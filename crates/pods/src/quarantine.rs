@@ -33,24 +33,27 @@ impl Pods {
 
     async fn clean_up_after(&self, pod: &PodId) -> Result<(), Error> {
         let world = &self.inner.world;
-        let place = controllers::Place {
-            id: pod.clone(),
-            dir: world.state_dir(pod),
-            cgroup: world.host.cgroup_parent.join(pod.as_str()),
-        };
-        for controller in world.host.controllers.values() {
-            controller.shutdown(&place).await?;
+        let dir = world.state_dir(pod);
+        let left = world.host.cgroups.left_of(pod).await?;
+        for (_, group) in &left {
+            let (id, dir, cgroup) = (pod.clone(), dir.clone(), group.path.clone());
+            let place = controllers::Place { id, dir, cgroup };
+            for controller in world.host.controllers.values() {
+                controller.shutdown(&place).await?;
+            }
         }
-        let folder = place.dir.join("containers");
+        let folder = dir.join("containers");
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let id = entry.file_name().to_str().and_then(|name| name.parse::<ContainerId>().ok());
             if let Some(id) = id {
                 world.host.images.unmount(&id, &entry.path().join("rootfs")).await?;
             }
         }
-        world.host.images.unmount(&crate::lease(pod), &place.dir.join("pause/rootfs")).await?;
-        world.unmake_cgroup(&place.cgroup).await?;
-        crate::files::remove(&place.dir)?;
+        world.host.images.unmount(&crate::lease(pod), &dir.join("pause/rootfs")).await?;
+        for (driver, group) in &left {
+            world.host.cgroups.by(*driver).unmake(group).await?;
+        }
+        crate::files::remove(&dir)?;
         let netns = world.netns(pod);
         crate::error::Context::on(sys::netns::unmake(&netns), "removing", &netns)?;
         let userns = world.userns(pod);

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use names::Class;
-use sys::cgroup::Change;
 
 use crate::{
-    Error, Pods, error::Context, limits, owner::Owner, plan::Resources, pod::PodRecord,
+    Error, Pods, cgroups::Changed, limits, owner::Owner, plan::Resources, pod::PodRecord,
     pod_steps::place,
 };
 
@@ -42,7 +41,7 @@ impl Pods {
         self.check(&resized.resources, "resources")?;
         // The intent comes first: should podbayd be killed, the next start does what is recorded.
         self.inner.world.pod_records.put(turn.id.as_str(), &resized).await?;
-        if let Err(error) = self.set_limits(&resized).await {
+        if let Err(error) = self.set_limits(&resized, &turn).await {
             if let Err(error) = self.inner.world.pod_records.put(turn.id.as_str(), &turn).await {
                 tracing::error!(pod = %turn.id, %error, "limits that were refused stay recorded");
             }
@@ -59,17 +58,17 @@ impl Pods {
         if pod.overhead == pod.plan.overhead && pod.resources == pod.plan.resources {
             return;
         }
-        if let Err(error) = self.set_limits(pod).await {
+        if let Err(error) = self.set_limits(pod, pod).await {
             tracing::warn!(pod = %pod.id, error = error.chain(), "its limits cannot be set again");
         }
     }
 
-    /// Sets all, or none.
-    async fn set_limits(&self, pod: &PodRecord) -> Result<(), Error> {
-        let change = self.limit(pod).await?;
+    /// Sets all, or leaves all as it was before.
+    async fn set_limits(&self, pod: &PodRecord, before: &PodRecord) -> Result<(), Error> {
+        let change = self.limit(pod, before).await?;
         let told = self.tell_controller(pod).await;
-        if let (Err(_), Some(change)) = (&told, change) {
-            change.undo();
+        if told.is_err() {
+            change.undo().await;
         }
         told
     }
@@ -88,22 +87,14 @@ impl Pods {
     }
 
     /// Limits the cgroup, if it is ours.
-    async fn limit(&self, pod: &PodRecord) -> Result<Option<Change>, Error> {
-        if !pod.owns_cgroup {
-            return Ok(None);
-        }
+    async fn limit(&self, pod: &PodRecord, before: &PodRecord) -> Result<Changed, Error> {
         let world = &self.inner.world;
-        let group = world.cgroup(&pod.cgroup)?;
         let limits = limits::of_pod(&pod.overhead, &pod.resources);
-        let (limits, left_out) = limits::clip(&world.host.node, limits);
-        for what in left_out {
+        for what in limits::clip(&world.host.node, limits).1 {
             tracing::warn!(pod = %pod.id, what, "left out");
         }
-        // A smaller limit on memory makes the kernel look for what can be let go.
-        let changed = tokio::task::spawn_blocking(move || group.change(&limits)).await;
-        let changed =
-            changed.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()));
-        changed.map(Some).on("limiting the cgroup", &pod.cgroup)
+        let before = world.group(before).limits;
+        world.makes_cgroup_of(pod).limit(&world.group(pod), &before).await
     }
 
     /// Not every controller has a use for it.

@@ -100,8 +100,8 @@ impl Pods {
         let world = &self.inner.world;
         let (handler, made) = world.handler(&plan.handler)?;
         let controller = made.controller.clone();
-        let own_cgroup = plan.cgroup_parent.is_none();
-        let own = || world.host.cgroup_parent.join(id.as_str());
+        let driver = world.host.cgroups.driver();
+        let cgroup = world.host.cgroups.by(driver).place(&id, plan.cgroup_parent.as_deref())?;
         let (netns, userns) = (world.netns(&id), world.userns(&id));
         Ok(PodRecord {
             created_at: ::names::now(),
@@ -110,8 +110,9 @@ impl Pods {
             handler,
             controller,
             state_dir: world.state_dir(&id),
-            cgroup: plan.cgroup_parent.clone().unwrap_or_else(own),
-            owns_cgroup: own_cgroup,
+            cgroup,
+            owns_cgroup: plan.cgroup_parent.is_none(),
+            driver,
             overhead: plan.overhead.clone(),
             resources: plan.resources.clone(),
             netns: (!plan.namespaces.host_network()).then_some(netns),

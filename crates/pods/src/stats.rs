@@ -219,12 +219,13 @@ impl Pods {
     /// What the pod's cgroup uses, and how many processes are in it. In a cgroup that was named and
     /// that nobody has made yet, nothing has run.
     async fn read_cgroup(&self, pod: &PodRecord) -> Result<(Usage, u64), Error> {
-        let (group, path) = (self.inner.world.cgroup(&pod.cgroup)?, pod.cgroup.clone());
+        let (world, path) = (&self.inner.world, pod.cgroup.clone());
+        let measured = world.makes_cgroup_of(pod).measured(&world.group(pod))?;
         let read = tokio::task::spawn_blocking(move || {
-            if !group.exists() {
+            if !measured.whole.exists() {
                 return Ok(Default::default());
             }
-            Ok((group.stats()?, group.members()?.len() as u64))
+            Ok((measured.whole.stats()?, measured.processes()?))
         });
         let read: Result<_, std::io::Error> =
             read.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()));

@@ -95,7 +95,8 @@ fn enter(exec: &Exec<'_>, init: &OwnedFd) -> Result<Process, Failure> {
     let console = console.transpose().map_err(Failure::on_the_way("going to send a terminal"))?;
     setsid().map_err(Failure::on_the_way("making a session"))?;
     if let Some(cgroup) = exec.cgroup {
-        cgroup.join().map_err(Failure::on_the_way("joining the container's cgroup"))?;
+        let joined = cgroup.join_or_follow(exec.init);
+        joined.map_err(Failure::on_the_way("joining the container's cgroup"))?;
     }
     confine::limit(&process)?;
     let profile = Profile::open(&process)?;

@@ -1,6 +1,6 @@
 //! `PodSandboxConfig`, made into a plan.
 
-use std::{net::IpAddr, num::NonZeroU16};
+use std::{net::IpAddr, num::NonZeroU16, path::PathBuf};
 
 use cri_proto::v1;
 use pods::plan::{Dns, PodName, PodNamespaces, PodPlan, PodSecurity, Port, Protocol, Sharing};
@@ -30,10 +30,7 @@ pub fn pod(config: v1::PodSandboxConfig, handler: String) -> Result<PodPlan, Rej
         annotations: config.annotations,
         namespaces,
         sysctls: sysctls(linux.sysctls)?,
-        cgroup_parent: match linux.cgroup_parent.as_str() {
-            "" => None,
-            path => Some(absolute(path, "config.linux.cgroup_parent")?),
-        },
+        cgroup_parent: cgroup_parent(&linux.cgroup_parent)?,
         overhead: security::resources(linux.overhead.unwrap_or_default(), "config.linux.overhead")?,
         resources: security::resources(
             linux.resources.unwrap_or_default(),
@@ -42,6 +39,19 @@ pub fn pod(config: v1::PodSandboxConfig, handler: String) -> Result<PodPlan, Rej
         security: security(context)?,
     })
 }
+
+/// A path, or the name of a slice of systemd's. Which of them is right is the cgroup driver's to say.
+fn cgroup_parent(text: &str) -> Result<Option<PathBuf>, Rejected> {
+    match text {
+        "" => Ok(None),
+        name if !name.contains('/') && name.ends_with(".slice") => {
+            Ok(Some(word(name.to_owned(), CGROUP_PARENT)?.into()))
+        }
+        path => absolute(path, CGROUP_PARENT).map(Some),
+    }
+}
+
+const CGROUP_PARENT: &str = "config.linux.cgroup_parent";
 
 fn name(metadata: v1::PodSandboxMetadata) -> Result<PodName, Rejected> {
     Ok(PodName {
@@ -232,5 +242,16 @@ mod tests {
         let mut some = config();
         some.port_mappings = vec![v1::PortMapping { container_port: 80, ..Default::default() }];
         assert!(pod(some, String::new()).unwrap().ports.is_empty());
+    }
+
+    #[test]
+    fn a_cgroup_is_named_by_a_path_or_by_a_slice() {
+        let parent = |text: &str| cgroup_parent(text).map_err(|rejected| rejected.to_string());
+        assert_eq!(parent(""), Ok(None));
+        assert_eq!(parent("/kubepods/x"), Ok(Some("/kubepods/x".into())));
+        assert_eq!(parent("a-b.slice"), Ok(Some("a-b.slice".into())));
+        for bad in ["kubepods", "a.slice/b.slice", "../x.slice", "/../a.slice", "a\n.slice"] {
+            assert!(parent(bad).unwrap_err().contains(CGROUP_PARENT), "{bad}");
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! The pause container's program: it holds the pod's namespaces by being there, and reaps what is
 //! orphaned in a shared pid namespace, whose init it is. It ends on SIGTERM and SIGINT.
 //!
+//! With an argument it holds a pod's scope: in a session of its own, and only once it was told to by a
+//! byte on its standard input. One that nobody will tell any more, since who started it is gone, ends.
+//!
 //! It is a few hundred bytes of code, and uses neither the standard library nor a C library,
 //! though the former is named among its dependencies: without it, a build with unwinding would not
 //! do. Nothing here may call a function: `pause.ld` leaves out all but the sections named here.
@@ -28,6 +31,7 @@ const SA_NOCLDWAIT: usize = 2;
 const SA_NOCLDSTOP: usize = 1;
 const SIG_DFL: usize = 0;
 const SIG_BLOCK: usize = 0;
+const STDIN: usize = 0;
 /// How large a set of signals is, in bytes.
 const SET: usize = 8;
 /// The signals that end us.
@@ -36,26 +40,30 @@ static OURS: u64 = 1 << (SIGINT - 1) | 1 << (SIGTERM - 1);
 
 #[cfg(target_arch = "x86_64")]
 mod number {
+    pub const READ: usize = 0;
     pub const RT_SIGACTION: usize = 13;
     pub const RT_SIGPROCMASK: usize = 14;
+    pub const SETSID: usize = 112;
     pub const RT_SIGTIMEDWAIT: usize = 128;
     pub const EXIT_GROUP: usize = 231;
 }
 
 #[cfg(target_arch = "aarch64")]
 mod number {
+    pub const READ: usize = 63;
     pub const RT_SIGACTION: usize = 134;
     pub const RT_SIGPROCMASK: usize = 135;
     pub const RT_SIGTIMEDWAIT: usize = 137;
     pub const EXIT_GROUP: usize = 94;
+    pub const SETSID: usize = 157;
 }
 
 #[cfg(target_arch = "x86_64")]
-global_asm!(".section .pause.start, \"ax\"", ".globl _start", "_start:", "xor ebp, ebp", "and rsp, -16", "call {begin}", "ud2",
+global_asm!(".section .pause.start, \"ax\"", ".globl _start", "_start:", "xor ebp, ebp", "mov rdi, [rsp]", "and rsp, -16", "call {begin}", "ud2",
     begin = sym begin);
 
 #[cfg(target_arch = "aarch64")]
-global_asm!(".section .pause.start, \"ax\"", ".globl _start", "_start:", "mov x29, 0", "mov x30, 0", "bl {begin}", "brk 1",
+global_asm!(".section .pause.start, \"ax\"", ".globl _start", "_start:", "mov x29, 0", "mov x30, 0", "ldr x0, [sp]", "bl {begin}", "brk 1",
     begin = sym begin);
 
 /// A system call: its result, or the negative of its error. Unsafe: what the arguments point to
@@ -80,9 +88,21 @@ macro_rules! call {
     }};
 }
 
-/// As init of a pid namespace we get no signal whose action is the default: it is waited for.
+/// As init of a pid namespace we get no signal whose action is the default: it is waited for. Our
+/// name is one of the arguments.
 #[unsafe(link_section = ".pause.begin")]
-extern "C" fn begin() -> ! {
+extern "C" fn begin(arguments: usize) -> ! {
+    let mut told = 0_u8;
+    let byte = &raw mut told;
+    if arguments > 1 {
+        // SAFETY: what is read is as long as is said, and is ours. The last call does not return.
+        unsafe {
+            call!(number::SETSID, 0_usize, 0_usize, 0_usize, 0_usize);
+            if call!(number::READ, STDIN, byte, 1_usize, 0_usize) != 1 {
+                call!(number::EXIT_GROUP, 0_usize, 0_usize, 0_usize, 0_usize);
+            }
+        }
+    }
     let action = Action {
         handler: SIG_DFL,
         flags: SA_NOCLDWAIT | SA_NOCLDSTOP,

@@ -77,7 +77,7 @@ fn controller_of(name: &str) -> &str {
 /// The weight of v2, 1 to 10000, for the shares of v1, so that the least, the default and the
 /// greatest value of the one are those of the other. (The formula that runc has used since 2025:
 /// a quadratic in the logarithm, through 2→1, 1024→100, 262144→10000.)
-pub(super) fn weight(shares: u64) -> u64 {
+pub fn weight(shares: u64) -> u64 {
     let shares = u32::try_from(shares.clamp(2, 262_144)).unwrap_or(262_144);
     let log = f64::from(shares).log2();
     let exact = 10f64.powf((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0);
@@ -92,6 +92,16 @@ pub(super) fn or_max(value: i64) -> String {
 /// Bytes in the words of v2, where zero is a limit too.
 pub(super) fn bytes_or_max(value: i64) -> String {
     if value >= 0 { value.to_string() } else { "max".to_owned() }
+}
+
+impl Limits {
+    /// Swap alone, as v2 counts it; less than zero is no limit. `None` leaves it as it is.
+    ///
+    /// # Errors
+    /// If the limits contradict each other, and how.
+    pub fn swap_alone(&self) -> Result<Option<i64>, &'static str> {
+        swap_alone(self)
+    }
 }
 
 /// Swap alone, as v2 counts it, from memory and swap together. `None` leaves it as it is.

@@ -151,7 +151,7 @@ fn remove_below(root: &Path) -> io::Result<()> {
 
 /// Waits before the next look, longer each time: 1 ms, 2 ms, and so on to 20 ms. Version 1 has no
 /// event for a cgroup that becomes empty.
-fn pause(tried: i64) {
+pub(super) fn pause(tried: i64) {
     let time = Timespec { tv_sec: 0, tv_nsec: (tried + 1).min(20) * 1_000_000 };
     match rustix::event::poll(&mut [], Some(&time)) {
         Ok(_) | Err(Errno::INTR) => {}

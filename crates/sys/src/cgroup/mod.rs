@@ -3,6 +3,7 @@
 //! put anywhere unless asked. All calls block, for two seconds at the longest.
 
 mod bpf;
+mod delegated;
 mod device_program;
 mod devices;
 mod file;
@@ -21,7 +22,7 @@ use std::{
 
 pub use devices::Device;
 pub use layout::{Hierarchy, Layout};
-pub use limits::{Limits, Unsupported};
+pub use limits::{Limits, Unsupported, weight};
 pub use stats::{HugepageUse, Io, Pressure, Stall, Stats};
 
 /// One cgroup: on v1, the directory of that name in every hierarchy.
@@ -127,7 +128,10 @@ impl Cgroup {
         }
         let writes = match self.layout {
             Layout::V1 { .. } => v1::writes(self, limits)?,
-            Layout::V2 { .. } => v2::writes(&self.unified(), limits)?,
+            Layout::V2 { .. } => {
+                v2::check_handed_down(&self.unified(), limits)?;
+                v2::writes(&self.unified(), limits)?
+            }
         };
         file::commit(&writes).map(Change)
     }

@@ -57,6 +57,27 @@ impl Cgroup {
         let name = if self.layout.is_v2() { "cgroup.procs" } else { "tasks" };
         dirs.iter().try_for_each(|dir| file::write(&dir.join(name), "0"))
     }
+
+    /// As [`Cgroup::join`], of the cgroup of a container. One that has handed controllers down on v2 can
+    /// have no process of its own any more: then the one that `member` is in is joined, which is below it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn join_or_follow(&self, member: u32) -> io::Result<()> {
+        match self.join() {
+            Err(error) if self.layout.is_v2() && error.kind() == io::ErrorKind::ResourceBusy => {
+                self.followed(member).ok_or(error)?.join()
+            }
+            joined => joined,
+        }
+    }
+
+    pub(super) fn followed(&self, member: u32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{member}/cgroup")).ok()?;
+        let path = PathBuf::from(below(path_in(&text, "")?));
+        let layout = self.layout.clone();
+        path.starts_with(&self.path).then_some(Self { layout, path })
+    }
 }
 
 #[cfg(test)]

@@ -416,3 +416,76 @@ fn members_are_those_of_the_cgroup_and_of_those_below_it() {
     child.wait().unwrap();
     assert_eq!(own.top().members().unwrap(), []);
 }
+
+#[test]
+fn a_controller_that_is_not_handed_down_is_named_with_who_keeps_it() {
+    let (dir, group) = fake(&[("cgroup.controllers", "cpu pids\n"), ("memory.max", "max")]);
+    let limits = Limits { memory: Some(5), pids: Some(7), ..Limits::default() };
+    let error = group.apply(&limits).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    let above = dir.path().join("pod/cgroup.subtree_control");
+    assert!(error.to_string().contains("controller memory"), "{error}");
+    assert!(error.to_string().contains(above.to_str().unwrap()), "{error}");
+    assert_eq!(read(&group, "memory", "memory.max"), "max", "nothing was changed");
+}
+
+#[test]
+fn a_kernel_without_pressure_tells_none() {
+    let (_dir, group) = fake(&[("cpu.stat", "usage_usec 5\n")]);
+    let stats = group.stats().unwrap();
+    assert_eq!(stats.cpu_usage_ns, 5000);
+    assert!(stats.cpu_pressure.is_none() && stats.memory_pressure.is_none());
+}
+
+#[test]
+fn a_process_settles_below_a_v2_cgroup_that_another_made() {
+    let Some(layout) = real("v2") else { return };
+    let own = Own::new(&layout, "settle");
+    let error = own.0.settle("hold", std::process::id()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound, "that one is not ours to make");
+    own.0.make().unwrap();
+    let mut child = waiting("exit 0");
+    put(&own.0, &child);
+    assert!(own.0.is_populated());
+    own.0.settle("hold", child.id()).unwrap();
+    assert_eq!(own.0.child("hold").members().unwrap(), [child.id()]);
+    let path = Path::new("/").join(&own.0.path);
+    let all = layout.named("container").unwrap();
+    assert!(all.contains(&path), "{all:?}");
+    tell(&mut child);
+    child.wait().unwrap();
+    assert!(own.0.exists() && !own.0.is_populated());
+    assert!(!own.0.goes_within(std::time::Duration::ZERO));
+    own.0.remove().unwrap();
+    assert!(own.0.goes_within(std::time::Duration::ZERO));
+}
+
+#[test]
+fn nothing_settles_in_a_tree_that_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("cgroup.controllers"), "cpu\n").unwrap();
+    fs::create_dir(dir.path().join("pod")).unwrap();
+    // A tree without the kernel's files is as one that is read-only.
+    let group = Cgroup::new(&Layout::at(dir.path()).unwrap(), Path::new("/pod")).unwrap();
+    let error = group.settle("hold", 1).unwrap_err();
+    assert!(error.to_string().contains("hold/cgroup.procs"), "{error}");
+}
+
+#[test]
+fn who_joins_a_v2_cgroup_that_has_divided_itself_follows_a_member() {
+    let Some(layout) = real("v2") else { return };
+    let own = Own::new(&layout, "divided");
+    own.0.make().unwrap();
+    let has = fs::read_to_string(own.0.unified().join("cgroup.controllers")).unwrap();
+    let Some(first) = has.split_whitespace().next() else {
+        return eprintln!("skipped: this cgroup2 has no controllers");
+    };
+    let mut child = waiting("exit 0");
+    own.0.settle("x", child.id()).unwrap();
+    let down = own.0.unified().join("cgroup.subtree_control");
+    file::write(&down, &format!("+{first}")).unwrap();
+    assert_eq!(own.0.followed(child.id()), Some(own.0.child("x")));
+    assert_eq!(own.0.followed(std::process::id()), None, "that is elsewhere");
+    tell(&mut child);
+    child.wait().unwrap();
+}

@@ -33,6 +33,21 @@ pub(super) fn enable_controllers(parent: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the cgroup has got every controller that the limits need: the host's having it is not
+/// enough, for each cgroup above must hand it down.
+pub(super) fn check_handed_down(dir: &Path, limits: &Limits) -> io::Result<()> {
+    // One that is not there is found out by the first write.
+    let Some(has) = file::read(&dir.join("cgroup.controllers"))? else { return Ok(()) };
+    let needs = limits.needs(true);
+    let lacking = |controller: &str| !has.split_whitespace().any(|name| name == controller);
+    let Some(need) = needs.into_iter().find(|need| lacking(&need.controller)) else {
+        return Ok(());
+    };
+    let above = dir.parent().unwrap_or(dir).join(HANDED_DOWN);
+    let why = format!("{need}, which {} does not hand down", above.display());
+    Err(io::Error::new(io::ErrorKind::Unsupported, why))
+}
+
 /// What to write, in order.
 pub(super) fn writes(dir: &Path, limits: &Limits) -> io::Result<Vec<Write>> {
     let swap =
