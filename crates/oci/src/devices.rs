@@ -93,12 +93,17 @@ fn rule(device: &Device) -> Result<LinuxDeviceCgroup, String> {
     if !asked.chars().all(|letter| "rwm".contains(letter)) {
         return Err(format!("permissions {asked:?} have other letters than r, w and m"));
     }
-    let access = if asked.is_empty() { "rwm" } else { asked };
+    // Its node is made by a process that is already bound by the rule.
+    let access = match asked.as_str() {
+        "" => "rwm".to_owned(),
+        asked if asked.contains('m') => asked.to_owned(),
+        asked => format!("{asked}m"),
+    };
     let mut rule = everything(true);
     rule.set_typ(Some(kind(device)))
         .set_major(Some(device.major))
         .set_minor(Some(device.minor))
-        .set_access(Some(access.to_owned()));
+        .set_access(Some(access));
     Ok(rule)
 }
 
@@ -134,7 +139,7 @@ mod tests {
         assert!(!devices.rules[0].allow() && devices.rules[0].major().is_none());
         let last = devices.rules.last().unwrap();
         assert_eq!((last.major(), last.minor()), (Some(10), Some(229)));
-        assert_eq!(last.access().as_deref(), Some("rw"));
+        assert_eq!(last.access().as_deref(), Some("rwm"), "its node is to be made too");
         assert_eq!(devices.nodes.len(), 1);
     }
 

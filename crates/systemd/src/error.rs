@@ -8,8 +8,11 @@ use zbus::fdo;
 /// Why a unit could not be had as it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the system bus cannot be reached; see that dbus runs (systemctl start dbus.socket)")]
-    NoBus(#[source] zbus::Error),
+    /// Its text tells its cause too, which zbus would tell twice.
+    #[error(
+        "the system bus cannot be reached; see that dbus runs (systemctl start dbus.socket): {0}"
+    )]
+    NoBus(zbus::Error),
     #[error("{doing} {unit} did not end within {within:?}: systemd, or the bus, hangs")]
     Late { doing: &'static str, unit: String, within: Duration },
     /// The connection broke, or systemd executes itself anew: to be tried again.
