@@ -133,13 +133,14 @@ fn file(doing: &'static str, path: &Path, source: io::Error) -> Error {
     Error::File { doing, path: path.to_owned(), source }
 }
 
-/// Everything of its own, so that neither another podbayd nor a CNI of this machine is touched.
+/// Everything of its own, so that neither another podbayd nor a CNI of this machine is touched; and cgroups by
+/// their files, for systemd would keep the slice.
 fn config(place: &Path, bridge: &str, subnet: &str) -> String {
     // Debug quotes text as TOML does, for all that a path of ours and a subnet can hold.
     let at = |name: &str| format!("{:?}", place.join(name).display().to_string());
     format!(
         "root = {}\nstate = {}\nsocket = {}\n\n\
-         [cgroups]\nparent = {CGROUP:?}\n\n\
+         [cgroups]\ndriver = \"cgroupfs\"\nparent = {CGROUP:?}\n\n\
          [network]\nconf_dir = {}\ncache_dir = {}\nfallback = \"bridge\"\n\n\
          [network.bridge]\nname = {bridge:?}\nsubnets = [{subnet:?}]\nremove_on_exit = true\n",
         at("root"),
