@@ -175,7 +175,7 @@ as_a_kubelet() {
     runs "$other" || fail "what ran beside does not"
 
     say "$handler: devices"
-    local disk='{"host_path": "/dev/vda", "container_path": "/dev/disk", "permissions": "rm"}'
+    local disk='{"host_path": "/dev/vda", "container_path": "/dev/disk", "permissions": "r"}'
     # Nodes that are there, of which a rule allows one.
     other=$(container "$handler" "devices-$handler" "sleep 1000" "" "" '{"host_path": "/dev/vda", "container_path": "/d"}, {"host_path": "/dev/null", "container_path": "/n"}')
     cri exec "$other" sh -c 'echo x >/n' || fail "/dev/null cannot be opened"
