@@ -17,7 +17,7 @@ use crate::{
     owner::Owner,
     pod::{PodRecord, PodStep},
     pod_steps::{PodWork, place},
-    step::{self, Phase},
+    step::{self, Phase, Step},
 };
 
 /// How long a supervisor may take to say how things stand. Its pod is shown as recorded until then.
@@ -62,9 +62,13 @@ impl Pods {
             record
                 .exited
                 .get_or_insert_with(|| controllers::Exit { code: 255, at: ::names::now() });
-            if let Phase::Making(step) = record.phase {
-                record.phase = Phase::Unmaking(step);
-            }
+            record.phase = match record.phase {
+                Phase::Making(step) => Phase::Unmaking(step),
+                // What its Stop gave back may be there again: that the record is on the disk does not
+                // say that the removal of a lease is.
+                Phase::Rests(_) => Phase::Unmaking(PodStep::last()),
+                phase => phase,
+            };
         }
         let owner = self.own(record);
         self.add_pod(&id, &owner);

@@ -77,19 +77,24 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
     short(path, |path| UnixStream::connect(path))
 }
 
+/// By `self`, for a process may have another number in the pid namespace that it has joined.
 fn short<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-    act(&Reachable::new(path)?.path)
+    act(&Reachable::by("self", path)?.path)
 }
 
-/// A path to a socket that fits in an address, by way of its directory's descriptor if it must; good
-/// for other programs too, for as long as this lives.
+/// A path to a socket that fits in an address, by way of its directory's descriptor if it must.
 pub struct Reachable {
     pub path: PathBuf,
     _folder: Option<OwnedFd>,
 }
 
 impl Reachable {
+    /// One that is good for other programs, for as long as this lives.
     pub fn new(path: &Path) -> io::Result<Self> {
+        Self::by(&std::process::id().to_string(), path)
+    }
+
+    fn by(process: &str, path: &Path) -> io::Result<Self> {
         if path.as_os_str().len() <= LONGEST {
             return Ok(Self { path: path.to_owned(), _folder: None });
         }
@@ -98,8 +103,7 @@ impl Reachable {
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(parent, flags, Mode::empty())?;
-        let (pid, fd) = (std::process::id(), folder.as_raw_fd());
-        let path = PathBuf::from(format!("/proc/{pid}/fd/{fd}")).join(name);
+        let path = PathBuf::from(format!("/proc/{process}/fd/{}", folder.as_raw_fd())).join(name);
         Ok(Self { path, _folder: Some(folder) })
     }
 }
