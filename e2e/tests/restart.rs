@@ -301,6 +301,33 @@ async fn after_a_reboot_pods_are_not_ready_and_can_be_removed() {
     assert!(before.has_no("process") && before.has_no("mount"), "{before:?}");
 }
 
+#[tokio::test]
+async fn what_a_stopped_pod_gave_back_and_the_disk_still_has_after_a_reboot_is_given_back() {
+    if !e2e::has("unshare") {
+        return;
+    }
+    let Some(mut node) = Daemon::prepare(Options::default()).await else { return };
+    node.start_in_another_boot().await;
+    let cri = node.cri();
+    let pod = cri.run_pod(&node.pod("stopped")).await.unwrap();
+    let held = fs::read_dir(node.place.root().join("network")).unwrap().next().unwrap();
+    let lease = held.unwrap().path();
+    let holder = fs::read_link(&lease).unwrap();
+    cri.stop_pod(&pod).await.unwrap();
+    assert_eq!(leases(&node), 0);
+    // What is made is on the disk at once, with all that was before.
+    cri.run_pod(&node.pod("next")).await.unwrap();
+    node.power_off().await;
+    let _ = fs::remove_file(&lease);
+    std::os::unix::fs::symlink(&holder, &lease).unwrap();
+
+    node.start_again().await;
+    eventually("no address is held", async || is_true(leases(&node) == 0)).await;
+    let cri = node.cri();
+    assert_eq!(cri.pods().await.unwrap().len(), 2);
+    cri.remove_all().await.unwrap();
+}
+
 /// How many addresses and ports are held.
 fn leases(node: &Daemon) -> usize {
     fs::read_dir(node.place.root().join("network")).map_or(0, Iterator::count)
