@@ -1,7 +1,7 @@
 //! The pause container's program: it holds the pod's namespaces by being there, and reaps what is
 //! orphaned in a shared pid namespace, whose init it is. It ends on SIGTERM and SIGINT.
 //!
-//! With an argument it holds a pod's scope: in a session of its own, and only once it was told to by a
+//! With one argument it holds a pod's scope: in a session of its own, and only once it was told to by a
 //! byte on its standard input. One that nobody will tell any more, since who started it is gone, ends.
 //!
 //! It is a few hundred bytes of code, and uses neither the standard library nor a C library,
@@ -94,7 +94,7 @@ macro_rules! call {
 extern "C" fn begin(arguments: usize) -> ! {
     let mut told = 0_u8;
     let byte = &raw mut told;
-    if arguments > 1 {
+    if arguments == 2 {
         // SAFETY: what is read is as long as is said, and is ours. The last call does not return.
         unsafe {
             call!(number::SETSID, 0_usize, 0_usize, 0_usize, 0_usize);
