@@ -226,6 +226,8 @@ async fn damage_to_any_page_costs_records_at_the_most_and_never_the_daemon() {
     }
     drop((store, rows));
     drop(reopened(whole.path()));
+    // The writer's thread lets go of it a moment later; before, it is not as it is left.
+    std::fs::File::open(whole.path().join("records.redb")).unwrap().lock().unwrap();
     let [file, key] =
         ["records.redb", "records.key"].map(|name| std::fs::read(whole.path().join(name)).unwrap());
     let mut lost = 0;
