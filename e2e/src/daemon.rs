@@ -144,22 +144,27 @@ impl Daemon {
         self.within.clear();
     }
 
-    /// Starts the daemon in what it takes for a boot that the next start is not of: it sees another id,
-    /// in a mount namespace of its own, which goes with all that is mounted in it, as it does when a
-    /// machine goes down. Needs `unshare`.
+    /// A daemon in what it takes for a boot that the next start is not of: it sees another id, in a mount
+    /// namespace of its own, which goes with all that is mounted in it, as it does when a machine goes
+    /// down. None where that cannot be, which is said.
     ///
     /// # Panics
     /// It does not serve.
-    pub async fn start_in_another_boot(&mut self) {
-        let boot = self.folder("boot").join("id");
+    pub async fn start_in_another_boot(options: Options) -> Option<Self> {
+        if !crate::has("unshare") {
+            return None;
+        }
+        let mut daemon = Self::prepare(options).await?;
+        let boot = daemon.folder("boot").join("id");
         let id = "00000000-0000-4000-8000-000000000000\n";
         fs::write(&boot, id).expect("a test can write its files");
         let line = format!(
             "mount --bind {} /proc/sys/kernel/random/boot_id && exec \"$@\"",
             boot.display()
         );
-        self.start_within(&["unshare", "--mount", "sh", "-c", &line, "sh"]).await;
-        self.make_image().await;
+        daemon.start_within(&["unshare", "--mount", "sh", "-c", &line, "sh"]).await;
+        daemon.make_image().await;
+        Some(daemon)
     }
 
     /// Takes away, at once, all that a machine loses when it goes down.

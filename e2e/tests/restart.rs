@@ -260,11 +260,7 @@ async fn a_pause_is_killed(node: &Daemon, kind: Kind) {
 
 #[tokio::test]
 async fn after_a_reboot_pods_are_not_ready_and_can_be_removed() {
-    if !e2e::has("unshare") {
-        return;
-    }
-    let Some(mut node) = Daemon::prepare(Options::default()).await else { return };
-    node.start_in_another_boot().await;
+    let Some(mut node) = Daemon::start_in_another_boot(Options::default()).await else { return };
     let cri = node.cri();
     let mut config = node.pod("p");
     config.port_mappings = vec![cri_proto::v1::PortMapping {
@@ -303,11 +299,7 @@ async fn after_a_reboot_pods_are_not_ready_and_can_be_removed() {
 
 #[tokio::test]
 async fn what_a_stopped_pod_gave_back_and_the_disk_still_has_after_a_reboot_is_given_back() {
-    if !e2e::has("unshare") {
-        return;
-    }
-    let Some(mut node) = Daemon::prepare(Options::default()).await else { return };
-    node.start_in_another_boot().await;
+    let Some(mut node) = Daemon::start_in_another_boot(Options::default()).await else { return };
     let cri = node.cri();
     let pod = cri.run_pod(&node.pod("stopped")).await.unwrap();
     let held = fs::read_dir(node.place.root().join("network")).unwrap().next().unwrap();

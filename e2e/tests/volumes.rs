@@ -191,11 +191,7 @@ async fn what_a_lost_record_leaves_mounted_is_swept_or_goes_with_its_quarantine(
 
 #[tokio::test]
 async fn a_machine_that_went_down_with_volumes_comes_up_and_gives_them_back() {
-    if !e2e::has("unshare") {
-        return;
-    }
-    let Some(mut node) = Daemon::prepare(Options::default()).await else { return };
-    node.start_in_another_boot().await;
+    let Some(mut node) = Daemon::start_in_another_boot(Options::default()).await else { return };
     let data = make_data(&node).await;
     let pod = node.cri().run_pod(&node.pod("p")).await.unwrap();
     let config = with([image_mount(&data, "", "/d")]);

@@ -194,8 +194,16 @@ impl World {
     }
 }
 
-fn cgroup(layout: &Layout, path: &Path) -> Result<Cgroup, Error> {
+pub(crate) fn cgroup(layout: &Layout, path: &Path) -> Result<Cgroup, Error> {
     crate::error::Context::on(Cgroup::new(layout, path), "naming the cgroup", path)
+}
+
+/// Kills what is in a cgroup, and removes it.
+pub(crate) async fn end(layout: &Layout, path: &Path) -> Result<(), Error> {
+    let left = cgroup(layout, path)?;
+    // Waiting for processes to go is a matter of polling on cgroup v1.
+    let ended = blocking(move || left.kill().and_then(|()| left.remove())).await;
+    crate::error::Context::on(ended, "removing the cgroup", path)
 }
 
 /// Does what blocks on a thread that may.

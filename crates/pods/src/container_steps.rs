@@ -5,13 +5,13 @@ use std::fs;
 use controllers::{Container, Controller};
 use names::Class;
 use shim_api::CreateTask;
-use store::Syncing;
 
 use crate::{
     Error,
     container::{ContainerRecord, ContainerStep},
     error::Context,
     host::World,
+    intent::Intent,
     owner::Turn,
     owners,
     pod::PodRecord,
@@ -28,8 +28,7 @@ pub(crate) struct ContainerWork<'a> {
     pub(crate) turn: Turn<'a, ContainerRecord>,
     /// A process in the pid namespace that it is to share, if it is another container's.
     pub(crate) pid_target: Option<u32>,
-    /// The record, on its way to the disk beside the first steps.
-    intent: Option<Syncing>,
+    intent: Intent,
 }
 
 #[async_trait::async_trait]
@@ -44,17 +43,8 @@ impl Owned for ContainerWork<'_> {
         self.turn.phase = phase;
         self.turn.show();
         let (records, id) = (&self.world.container_records, self.turn.id.as_str());
-        if let Phase::Making(_) = phase {
-            // What a loss of power would leave, a layer without a record, is swept at the next start.
-            self.intent = Some(records.put_synced(id, &self.turn).await?);
-            return Ok(());
-        }
-        records.put(id, &self.turn).await?;
-        match self.intent.take().filter(|_| phase == Phase::Made) {
-            // Before anybody is told of the container.
-            Some(intent) => Ok(intent.done().await?),
-            None => Ok(()),
-        }
+        // What a loss of power would leave, a layer without a record, is swept at the next start.
+        self.intent.record(records, id, &self.turn, phase).await
     }
 
     async fn make(&mut self, step: ContainerStep) -> Result<(), Error> {
@@ -89,7 +79,7 @@ impl<'a> ContainerWork<'a> {
         pod: &'a PodRecord,
         turn: Turn<'a, ContainerRecord>,
     ) -> Self {
-        Self { world, pod, turn, pid_target: None, intent: None }
+        Self { world, pod, turn, pid_target: None, intent: Intent::default() }
     }
 }
 

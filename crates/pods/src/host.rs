@@ -136,13 +136,7 @@ impl World {
 
     /// Removes a cgroup, and kills what a supervisor that was killed has left in it.
     pub(crate) async fn unmake_cgroup(&self, path: &Path) -> Result<(), Error> {
-        let group = self.cgroup(path)?;
-        // Waiting for processes to go is a matter of polling on cgroup v1.
-        let unmade =
-            tokio::task::spawn_blocking(move || group.kill().and_then(|()| group.remove()));
-        let result =
-            unmade.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()));
-        crate::error::Context::on(result, "removing the cgroup", path)
+        crate::cgroups::end(&self.host.layout, path).await
     }
 
     /// The image of the sandbox, pulled if it is not here.
@@ -157,11 +151,7 @@ impl World {
     }
 
     pub(crate) fn cgroup(&self, path: &Path) -> Result<sys::cgroup::Cgroup, Error> {
-        crate::error::Context::on(
-            sys::cgroup::Cgroup::new(&self.host.layout, path),
-            "naming the cgroup",
-            path,
-        )
+        crate::cgroups::cgroup(&self.host.layout, path)
     }
 }
 

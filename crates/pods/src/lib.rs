@@ -17,6 +17,7 @@ mod faults;
 mod features;
 mod files;
 mod host;
+mod intent;
 mod limits;
 mod metrics;
 mod names;

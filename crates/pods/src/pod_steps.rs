@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use controllers::{PidNamespace, Place, Program, Sandbox, Seccomp};
-use store::Syncing;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::{
@@ -11,6 +10,7 @@ use crate::{
     error::Context,
     files::{self, Files},
     host::World,
+    intent::Intent,
     network,
     owner::Turn,
     owners,
@@ -25,8 +25,7 @@ pub(crate) struct PodWork<'a> {
     pub(crate) turn: Turn<'a, PodRecord>,
     /// The step `Netns`, begun beside others: it is the kernel's work, and needs nothing of theirs.
     namespaces: Option<JoinHandle<Result<(), Error>>>,
-    /// The record, on its way to the disk beside the first steps: what they make is gone with the boot.
-    intent: Option<Syncing>,
+    intent: Intent,
     /// The step `Cgroup`, begun beside others where others make it, and nobody needs it soon.
     cgroup: Option<JoinHandle<Result<(), Error>>>,
 }
@@ -42,13 +41,8 @@ impl Owned for PodWork<'_> {
     async fn save(&mut self, phase: Phase<PodStep>) -> Result<(), Error> {
         self.turn.phase = phase;
         self.turn.show();
-        if let Phase::Making(_) = phase {
-            let (records, id) = (&self.world.pod_records, self.turn.id.as_str());
-            self.intent = Some(records.put_synced(id, &self.turn).await?);
-            return Ok(());
-        }
-        self.record().await?;
-        if phase == Phase::Made { self.settle().await } else { Ok(()) }
+        let (records, id) = (&self.world.pod_records, self.turn.id.as_str());
+        self.intent.record(records, id, &self.turn, phase).await
     }
 
     async fn make(&mut self, step: PodStep) -> Result<(), Error> {
@@ -119,18 +113,11 @@ async fn ended(begun: JoinHandle<Result<(), Error>>) -> Result<(), Error> {
 
 impl<'a> PodWork<'a> {
     pub(crate) fn new(world: &'a World, turn: Turn<'a, PodRecord>) -> Self {
-        Self { world, turn, namespaces: None, cgroup: None, intent: None }
+        Self { world, turn, namespaces: None, cgroup: None, intent: Intent::default() }
     }
 }
 
 impl PodWork<'_> {
-    /// Waits until the record would outlive a loss of power: before anything is made that does, and
-    /// before anybody is told of the pod.
-    async fn settle(&mut self) -> Result<(), Error> {
-        let Some(intent) = self.intent.take() else { return Ok(()) };
-        Ok(intent.done().await?)
-    }
-
     /// Records what the record holds, in the phase that it has.
     async fn record(&self) -> Result<(), Error> {
         Ok(self.world.pod_records.put(self.turn.id.as_str(), &self.turn).await?)
@@ -263,7 +250,7 @@ impl PodWork<'_> {
             Network::Host => {}
             Network::Cni(mut attachments) => {
                 // Plugins keep addresses on the disk.
-                self.settle().await?;
+                self.intent.settle().await?;
                 // Plugins may be told of it.
                 self.await_cgroup().await?;
                 for attachment in &mut attachments {

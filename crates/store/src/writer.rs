@@ -48,7 +48,7 @@ impl Syncing {
 
 /// What the thread and those who ask share.
 struct Desk {
-    backlog: Mutex<State>,
+    state: Mutex<State>,
     news: Condvar,
 }
 
@@ -60,7 +60,7 @@ struct State {
 
 impl Desk {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,7 +82,7 @@ impl Writer {
         backlog: Backlog,
     ) -> Result<Self, Error> {
         let state = State { backlog, closed: false };
-        let desk = Arc::new(Desk { backlog: Mutex::new(state), news: Condvar::new() });
+        let desk = Arc::new(Desk { state: Mutex::new(state), news: Condvar::new() });
         let reserve = Reserve::at(reserve.to_owned());
         let mut pen = Pen { database, desk: Arc::clone(&desk), reserve };
         thread::Builder::new()

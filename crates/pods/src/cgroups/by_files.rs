@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use names::PodId;
 use sys::cgroup::{Layout, Limits};
 
-use super::{Changed, Group, MakesCgroups, Measured, blocking, cgroup};
+use super::{Changed, Group, MakesCgroups, Measured, blocking, cgroup, end};
 use crate::{Error, error::Context};
 
 pub(super) struct ByFiles {
@@ -67,9 +67,7 @@ impl MakesCgroups for ByFiles {
         if !group.owned {
             return Ok(());
         }
-        let left = cgroup(&self.layout, &group.path)?;
-        let unmade = blocking(move || left.kill().and_then(|()| left.remove())).await;
-        unmade.on("removing the cgroup", &group.path)
+        end(&self.layout, &group.path).await
     }
 
     async fn find(&self, pod: &PodId) -> Result<Vec<PathBuf>, Error> {
