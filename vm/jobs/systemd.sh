@@ -4,16 +4,15 @@
 # within: 30m
 set -euo pipefail
 
+# shellcheck source=vm/lib/pods.sh
+. vm/lib/pods.sh
+
 handlers=("$@")
 [ ${#handlers[@]} -gt 0 ] || handlers=(podbay runc)
 socket=unix:///run/podbay/podbay.sock
-image=registry.k8s.io/e2e-test-images/busybox:1.29-2
-logs=/var/log/pods
 cgroups=/sys/fs/cgroup
 parent=/kubepods.slice/kubepods-burstable.slice
-place=$(mktemp -d)
 
-say() { echo "systemd: $*"; }
 fail() {
     say "failed: $*"
     journalctl --unit podbayd --no-pager --output cat | tail -n 40
@@ -21,16 +20,7 @@ fail() {
     find $cgroups -path '*.scope/*' -name cgroup.procs | while read -r procs; do echo "$procs: $(xargs -r ps -o pid=,args= <"$procs")"; done
     exit 1
 }
-cri() { crictl --config /etc/crictl.yaml "$@" 2> >(grep -v "cgroup_parent is not set" >&2); }
 same() { [ "$2" = "$3" ] || fail "$1 is $2, not $3"; }
-until_true() {
-    local within=$1 since=$SECONDS
-    shift
-    until "$@" >/dev/null 2>&1; do
-        [ $((SECONDS - since)) -lt "$within" ] || fail "not so after $within s: $*"
-        read -rt 0.1 <> <(:) || true
-    done
-}
 
 configure() {
     cat >/etc/podbay/config.toml <<TOML
@@ -59,13 +49,9 @@ restart_podbayd() {
 }
 
 prepare() {
-    mkdir -p /etc/podbay /etc/podbay/certs.d "$logs"
+    mkdir -p /etc/podbay "$logs"
     printf 'runtime-endpoint: %s\nimage-endpoint: %s\ntimeout: 60\n' $socket $socket >/etc/crictl.yaml
-    # The registry lives for as long as its standard input is open.
-    mkfifo "$place/hold" "$place/port"
-    conformance/registry /etc/podbay/certs.d <"$place/hold" >"$place/port" &
-    exec 8>"$place/hold"
-    read -r _ <"$place/port"
+    serve_images
     configure systemd
     start_podbayd
     cri pull $image >/dev/null
@@ -250,14 +236,12 @@ what_is_no_slice() {
     nothing_left "what was refused"
 }
 
-is_another() { main=$(systemctl show --property MainPID --value podbayd) && [ "$main" != 0 ] && [ "$main" != "$1" ]; }
-
 kill_podbayd() {
     local before
-    before=$(systemctl show --property MainPID --value podbayd)
+    before=$(main_pid)
     systemctl kill --kill-whom=main --signal=KILL podbayd
     until_true 60 is_another "$before"
-    until_true 60 cri info
+    serves
 }
 
 killed() {
@@ -372,7 +356,6 @@ many_at_once() {
     nothing_left "many"
 }
 
-declare -A ids
 prepare
 say "$(systemctl --version | head -n 1), $(uname -r)"
 cri runtime-config 2>/dev/null || true
