@@ -111,9 +111,6 @@ pub(crate) trait MakesCgroups: Send + Sync {
     /// Where the cgroup of a new pod is to be. Makes nothing.
     fn place(&self, pod: &PodId, parent: Option<&Path>) -> Result<PathBuf, Error>;
 
-    /// Whether making takes so long that it is best begun beside other steps.
-    fn takes_long(&self) -> bool;
-
     async fn make(&self, group: &Group) -> Result<(), Error>;
 
     /// Sees to it that it is there, before something is put into it.

@@ -16,7 +16,7 @@ use sys::cgroup::Layout;
 
 use crate::{
     Cgroups, Error, container::ContainerRecord, features::Abilities, names::Names, plan::PodName,
-    pod::PodRecord,
+    pod::PodRecord, spare::Spare,
 };
 
 /// What the daemon gives to the pods.
@@ -69,6 +69,8 @@ pub(crate) struct World {
     pub container_records: Records<ContainerRecord>,
     pub pod_names: Names<PodName, PodId>,
     pub container_names: Names<(PodId, String, u32), ContainerId>,
+    /// The network namespace of the next pod.
+    pub spare: Spare,
 }
 
 impl World {
@@ -78,6 +80,7 @@ impl World {
             container_records: host.store.records("containers", crate::container::RECORD_VERSION),
             pod_names: Names::default(),
             container_names: Names::default(),
+            spare: Spare::default(),
             host,
         }
     }

@@ -33,6 +33,7 @@ mod recover;
 mod resize;
 mod run;
 mod signals;
+mod spare;
 mod spec;
 mod stats;
 mod step;

@@ -16,12 +16,12 @@ use crate::{
 /// The interface that a pod finds itself on.
 const INTERFACE: &str = "eth0";
 
-/// The sysctls of the pod's network namespace: those that it asks for, over those that all have.
+/// The sysctls of the pod's network namespace: those that it asks for, over those that it would have.
 pub(crate) fn sysctls(
+    defaults: BTreeMap<String, String>,
     asked: &BTreeMap<String, String>,
-    in_user_namespace: bool,
 ) -> BTreeMap<String, String> {
-    let mut all = oci::default_sysctls(in_user_namespace);
+    let mut all = defaults;
     all.extend(
         asked.iter().filter(|(key, _)| is_of_network(key)).map(|(k, v)| (k.clone(), v.clone())),
     );
@@ -120,7 +120,7 @@ mod tests {
     fn a_pod_may_overrule_the_sysctls_that_all_have() {
         let asked = [("net.ipv4.ip_unprivileged_port_start", "1024"), ("kernel.sem", "1")];
         let asked = asked.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        let all = sysctls(&asked, false);
+        let all = sysctls(oci::default_sysctls(false), &asked);
         assert_eq!(all["net.ipv4.ip_unprivileged_port_start"], "1024");
         assert_eq!(all.len(), 2);
     }

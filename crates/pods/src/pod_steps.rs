@@ -1,8 +1,9 @@
 //! How each step of a pod is made, and unmade.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use controllers::{PidNamespace, Place, Program, Sandbox, Seccomp};
+use sys::netns::Unpinned;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::{
@@ -26,7 +27,7 @@ pub(crate) struct PodWork<'a> {
     /// The step `Netns`, begun beside others: it is the kernel's work, and needs nothing of theirs.
     namespaces: Option<JoinHandle<Result<(), Error>>>,
     intent: Intent,
-    /// The step `Cgroup`, begun beside others where others make it, and nobody needs it soon.
+    /// The step `Cgroup`, begun beside others: nobody needs it before there is a process.
     cgroup: Option<JoinHandle<Result<(), Error>>>,
 }
 
@@ -50,12 +51,15 @@ impl Owned for PodWork<'_> {
             // The record itself is there: every step's intent is written to it first.
             PodStep::Record => Ok(()),
             PodStep::Files => {
-                self.namespaces = Some(spawn_blocking(namespaces(&self.turn)));
+                let spare =
+                    has_plain_network(&self.turn).then(|| self.world.spare.take()).flatten();
+                self.namespaces = Some(spawn_blocking(namespaces(&self.turn, spare)));
                 self.begin_cgroup();
                 Files(&self.turn).make()
             }
             PodStep::Image => self.make_image().await,
-            PodStep::Cgroup => self.make_cgroup().await,
+            // It was begun with the files, and whoever first needs it waits for it.
+            PodStep::Cgroup => Ok(()),
             PodStep::Netns => self.make_namespaces().await,
             PodStep::Network => self.make_network().await,
             PodStep::Create => self.create().await,
@@ -87,23 +91,37 @@ impl Owned for PodWork<'_> {
     }
 }
 
-/// Makes the namespaces that are pinned for a pod from the first.
-fn namespaces(pod: &PodRecord) -> impl FnOnce() -> Result<(), Error> + Send + 'static {
+/// Makes the namespaces that are pinned for a pod from the first. One that is made already has the
+/// sysctls that all pods have.
+fn namespaces(
+    pod: &PodRecord,
+    spare: Option<Unpinned>,
+) -> impl FnOnce() -> Result<(), Error> + Send + 'static {
     let (userns, netns) = (pod.userns.clone(), pod.netns.clone());
     let maps = pod.plan.namespaces.user.as_ref().map(owners::maps);
-    let sysctls = network::sysctls(&pod.plan.sysctls, userns.is_some());
+    let defaults = match &spare {
+        Some(_) => BTreeMap::new(),
+        None => oci::default_sysctls(userns.is_some()),
+    };
+    let sysctls = network::sysctls(defaults, &pod.plan.sysctls);
     move || {
         if let (Some(path), Some(maps)) = (&userns, &maps) {
             sys::userns::make(path, maps).on("making the user namespace", path)?;
         }
         let Some(path) = &netns else { return Ok(()) };
         let sysctls: Vec<_> = sysctls.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        let made = match &userns {
-            Some(user) => sys::netns::make_within(user, path, &sysctls),
-            None => sys::netns::make(path, &sysctls),
+        let made = match (&userns, spare) {
+            (Some(user), _) => sys::netns::make_within(user, path, &sysctls),
+            (None, Some(spare)) => spare.pin(path, &sysctls),
+            (None, None) => sys::netns::make(path, &sysctls),
         };
         made.on("making the network namespace", path)
     }
+}
+
+/// Whether its network namespace is as those made ahead.
+pub(crate) fn has_plain_network(pod: &PodRecord) -> bool {
+    pod.netns.is_some() && pod.userns.is_none()
 }
 
 /// What came of a step that was begun beside others.
@@ -169,23 +187,18 @@ impl PodWork<'_> {
 
     fn begin_cgroup(&mut self) {
         let driver = Arc::clone(self.world.makes_cgroup_of(&self.turn));
-        if driver.takes_long() {
-            let group = self.world.group(&self.turn);
-            self.cgroup = Some(tokio::spawn(async move { driver.make(&group).await }));
-        }
+        let group = self.world.group(&self.turn);
+        self.cgroup = Some(tokio::spawn(async move { driver.make(&group).await }));
     }
 
-    async fn make_cgroup(&mut self) -> Result<(), Error> {
-        if self.cgroup.is_some() {
-            return Ok(());
-        }
-        self.world.makes_cgroup_of(&self.turn).make(&self.world.group(&self.turn)).await
-    }
-
-    /// Waits for a cgroup that was begun beside other steps.
+    /// Waits for the cgroup, which was begun beside other steps.
     async fn await_cgroup(&mut self) -> Result<(), Error> {
         let Some(begun) = self.cgroup.take() else { return Ok(()) };
-        ended(begun).await.map_err(|cause| cause.at(PodStep::Cgroup.name()))
+        ended(begun).await.map_err(|cause| cause.at(PodStep::Cgroup.name()))?;
+        // All cgroups of the pod itself are made, and its first container is on its way.
+        let (_, handler) = self.world.handler(&self.turn.handler)?;
+        self.world.expect_a_move(&handler.runtime);
+        Ok(())
     }
 
     async fn unmake_cgroup(&mut self) -> Result<(), Error> {
@@ -212,9 +225,6 @@ impl PodWork<'_> {
     }
 
     async fn make_namespaces(&mut self) -> Result<(), Error> {
-        // All cgroups of the pod itself are made, and its first container is on its way.
-        let (_, handler) = self.world.handler(&self.turn.handler)?;
-        self.world.expect_a_move(&handler.runtime);
         let Some(begun) = self.namespaces.take() else { return Ok(()) };
         ended(begun).await
     }

@@ -11,7 +11,7 @@ use crate::{
     owner::Owner,
     plan::PodPlan,
     pod::{Network, PodRecord, PodStep},
-    pod_steps::{PodWork, place},
+    pod_steps::{PodWork, has_plain_network, place},
     step::{self, Phase},
 };
 
@@ -78,8 +78,12 @@ impl Pods {
             work.let_go_of_addresses().await;
             return Err(self.failed(&id, work, failed));
         }
+        let next_may_be_alike = has_plain_network(&work.turn);
         drop(work);
         self.watch_pod(owner);
+        if next_may_be_alike {
+            self.inner.world.spare.renew();
+        }
         Ok(id)
     }
 

@@ -31,9 +31,43 @@ use crate::{
 pub fn make(path: &Path, sysctls: &[(&str, &str)]) -> io::Result<()> {
     let sysctls = files(sysctls)?;
     pin::place(path)?;
-    on_a_thread("netns", || make_on_this_thread(path, &sysctls))
-        .flatten()
-        .inspect_err(|_| unmake_half(path))
+    let make = || {
+        unshare_on_this_thread(&sysctls)?;
+        pin::own(Kind::Network, path)
+    };
+    on_a_thread("netns", make).flatten().inspect_err(|_| unmake_half(path))
+}
+
+/// A network namespace that is pinned nowhere yet: it is gone with this handle.
+pub struct Unpinned(OwnedFd);
+
+impl Unpinned {
+    /// Makes one as [`make`] does. Blocks as long.
+    ///
+    /// # Errors
+    /// As those of [`make`].
+    pub fn make(sysctls: &[(&str, &str)]) -> io::Result<Self> {
+        let sysctls = files(sysctls)?;
+        let make = || {
+            unshare_on_this_thread(&sysctls)?;
+            pin::own_fd(Kind::Network)
+        };
+        on_a_thread("netns", make).flatten().map(Self)
+    }
+
+    /// Sets more sysctls in it, and pins it to `path`, as [`make`] does. Blocks, but for no longer than a
+    /// mount takes if there are no sysctls.
+    ///
+    /// # Errors
+    /// As those of [`make`].
+    pub fn pin(self, path: &Path, sysctls: &[(&str, &str)]) -> io::Result<()> {
+        let sysctls = files(sysctls)?;
+        if !sysctls.is_empty() {
+            within_fd(self.0.as_fd(), || sysctl::write(&sysctls)).flatten()?;
+        }
+        pin::place(path)?;
+        pin::held(self.0.as_fd(), path).inspect_err(|_| unmake_half(path))
+    }
 }
 
 /// As [`make`], but the namespace belongs to the user namespace that is pinned at `user`.
@@ -100,12 +134,11 @@ pub(crate) fn enter(path: &Path) -> io::Result<()> {
     Ok(move_into_link_name_space(ns.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
-fn make_on_this_thread(path: &Path, sysctls: &[(PathBuf, &str)]) -> io::Result<()> {
+fn unshare_on_this_thread(sysctls: &[(PathBuf, &str)]) -> io::Result<()> {
     // SAFETY: only unsharing the descriptor table can harm other threads; this is the network's.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.map_err(|e| naming("unshare", e.into()))?;
     raise_loopback().map_err(|e| naming("raising lo", e))?;
-    sysctl::write(sysctls)?;
-    pin::own(Kind::Network, path)
+    sysctl::write(sysctls)
 }
 
 fn raise_loopback() -> io::Result<()> {

@@ -67,6 +67,18 @@ pub(crate) fn own(kind: Kind, path: &Path) -> io::Result<()> {
         .map_err(|e| naming("pinning", e.into()))
 }
 
+/// Pins a namespace that is held open.
+pub(crate) fn held(ns: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    mount_bind(format!("/proc/thread-self/fd/{}", ns.as_raw_fd()), path)
+        .map_err(|e| naming("pinning", e.into()))
+}
+
+/// Opens the namespace that this thread is in.
+pub(crate) fn own_fd(kind: Kind) -> io::Result<OwnedFd> {
+    let file = format!("/proc/thread-self/ns/{}", kind.name());
+    Ok(rustix::fs::open(file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 /// Pins a namespace of another process.
 pub(crate) fn others(pid: u32, kind: Kind, path: &Path) -> io::Result<()> {
     mount_bind(format!("/proc/{pid}/ns/{}", kind.name()), path)

@@ -30,17 +30,17 @@ impl MakesCgroups for ByFiles {
         }
     }
 
-    fn takes_long(&self) -> bool {
-        false
-    }
-
     async fn make(&self, group: &Group) -> Result<(), Error> {
         if !group.owned {
             return Ok(());
         }
-        let made = cgroup(&self.layout, &group.path)?;
-        made.make().on("making the cgroup", &group.path)?;
-        made.apply(&group.limits).on("limiting the cgroup", &group.path)
+        let (made, limits, path) =
+            (cgroup(&self.layout, &group.path)?, group.limits.clone(), group.path.clone());
+        blocking(move || {
+            made.make().on("making the cgroup", &path)?;
+            made.apply(&limits).on("limiting the cgroup", &path)
+        })
+        .await
     }
 
     /// What is named may be made by whoever is put into it.

@@ -127,10 +127,6 @@ impl MakesCgroups for Scopes {
         Ok(slice.path().join(unit(pod)))
     }
 
-    fn takes_long(&self) -> bool {
-        true
-    }
-
     async fn make(&self, group: &Group) -> Result<(), Error> {
         match self.start(group).await {
             // One that is empty, and that systemd has not let go of yet.

@@ -62,6 +62,35 @@ fn a_made_namespace_is_new_pinned_and_has_lo_up() {
 }
 
 #[test]
+fn a_namespace_that_is_made_before_its_place_is_known_is_as_any_other_once_pinned() {
+    as_root_in_own_mounts(|dir| {
+        let first = ("net.ipv4.ip_unprivileged_port_start", "7");
+        let unpinned = Unpinned::make(&[first]).unwrap();
+        let inode = rustix::fs::fstat(&unpinned.0).unwrap().st_ino;
+        let path = dir.join("some/where/pod");
+        unpinned.pin(&path, &[("net.ipv4.ping_group_range", "5 6")]).unwrap();
+        assert!(is_netns(&path));
+        assert_eq!(within(&path, own_inode).unwrap(), inode);
+        within(&path, talks_to_itself).unwrap().unwrap();
+        let read = |file: &'static str| within(&path, move || fs::read_to_string(file).unwrap());
+        assert_eq!(read("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap(), "7\n");
+        assert_eq!(read("/proc/sys/net/ipv4/ping_group_range").unwrap(), "5\t6\n");
+        unmake(&path).unwrap();
+        assert!(!path.exists());
+    });
+}
+
+#[test]
+fn nothing_is_left_where_a_namespace_was_to_be_pinned_with_a_sysctl_that_is_not_there() {
+    as_root_in_own_mounts(|dir| {
+        let path = dir.join("pod");
+        let unpinned = Unpinned::make(&[]).unwrap();
+        unpinned.pin(&path, &[("net.ipv4.no_such_thing", "1")]).unwrap_err();
+        assert!(!path.exists());
+    });
+}
+
+#[test]
 fn sysctls_are_set_inside_and_only_there() {
     as_root_in_own_mounts(|dir| {
         let read = || fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
