@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
-use std::{fs, time::Duration};
+use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
 
 use cri_proto::v1::{ContainerState, PodSandboxState};
 use e2e::{
-    Cri, Daemon, Options, Process, eventually, eventually_within, is_true, lines, refused, shell,
-    sleeps, text,
+    Cri, Daemon, Options, Process, eventually, eventually_within, is_true, lines, real_cni,
+    refused, shell, sleeps, text,
 };
 use tonic::Code;
 
@@ -318,6 +318,41 @@ async fn what_a_stopped_pod_gave_back_and_the_disk_still_has_after_a_reboot_is_g
     let cri = node.cri();
     assert_eq!(cri.pods().await.unwrap().len(), 2);
     cri.remove_all().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_plugin_gave_back_and_the_disk_still_has_after_a_reboot_is_given_back() {
+    let options = Options::default().by_cni();
+    let Some(mut node) = Daemon::start_in_another_boot(options).await else { return };
+    if !real_cni(&node.place) {
+        return;
+    }
+    let cri = node.cri();
+    let pod = cri.run_pod(&node.pod("stopped")).await.unwrap();
+    let held = addresses_of_plugins(&node);
+    assert_eq!(held.len(), 1, "{held:?}");
+    let (lease, holder) = (&held[0], fs::read(&held[0]).unwrap());
+    cri.stop_pod(&pod).await.unwrap();
+    assert!(addresses_of_plugins(&node).is_empty());
+    // What is made is on the disk at once, with all that was before.
+    cri.run_pod(&node.pod("next")).await.unwrap();
+    node.power_off().await;
+    fs::write(lease, holder).unwrap();
+
+    node.start_again().await;
+    eventually("no address is held", async || is_true(addresses_of_plugins(&node).is_empty()))
+        .await;
+    node.cri().remove_all().await.unwrap();
+}
+
+/// The files that host-local has for addresses that it has given away.
+fn addresses_of_plugins(node: &Daemon) -> Vec<PathBuf> {
+    let networks = fs::read_dir(node.place.ipam()).into_iter().flatten().flatten();
+    let files = networks.flat_map(|network| fs::read_dir(network.path()).unwrap().flatten());
+    let addresses = files.filter(|file| {
+        file.file_name().to_str().is_some_and(|name| name.parse::<IpAddr>().is_ok())
+    });
+    addresses.map(|file| file.path()).collect()
 }
 
 /// How many addresses and ports are held.

@@ -281,13 +281,16 @@ impl PodWork<'_> {
     async fn unmake_network(&mut self) -> Result<(), Error> {
         match self.turn.network.clone() {
             Network::Host => {}
+            // They stay in the record: what plugins keep on the disk may be there again after a reboot.
             Network::Cni(attachments) => {
                 for attachment in attachments.iter().rev() {
                     self.world.host.cni.del(attachment).await?;
                 }
             }
+            // The addresses are no longer the pod's, but a stopped pod still tells which it had.
             Network::Bridge(lease) => {
                 self.bridge()?.detach(&self.turn.id, &lease).await?;
+                self.turn.network = Network::Host;
             }
         }
         // Addresses may have been reserved in the instant before their record was to be written.
@@ -295,8 +298,6 @@ impl PodWork<'_> {
         {
             bridge.release(&self.turn.id).await?;
         }
-        // The addresses are no longer the pod's, but a stopped pod still tells which it had.
-        self.turn.network = Network::Host;
         Ok(())
     }
 
