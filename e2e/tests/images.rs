@@ -322,6 +322,34 @@ async fn images_outlive_the_daemon_that_is_killed_while_it_pulls() {
 }
 
 #[tokio::test]
+async fn an_image_whose_record_is_torn_is_told_of_and_can_be_removed_and_made_again() {
+    let Some(mut node) = Daemon::start(Options::default()).await else { return };
+    node.terminate().await;
+    let folder = node.place.root().join("images/images");
+    let record = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read(&record).unwrap();
+    fs::write(&record, &whole[..whole.len() / 2]).unwrap();
+    fs::write(node.place.root().join("records.redb"), "torn too").unwrap();
+
+    node.start_again().await;
+    let cri = node.cri();
+    let mut held = cri.quarantine().await.unwrap();
+    held.sort_by(|a, b| a.key.cmp(&b.key));
+    let [file, image] = &held[..] else { panic!("{held:?}") };
+    assert_eq!((file.key.as_str(), file.kind.as_str()), ("files/records.redb.damaged", "file"));
+    assert!(image.key.starts_with("images/image-") && image.kind == "image", "{image:?}");
+    assert!(held.iter().all(|it| it.time > 0 && !it.reason.is_empty()), "{held:?}");
+    refused(cri.discard("images/other").await, Code::NotFound);
+    for it in &held {
+        cri.discard(&it.key).await.unwrap();
+    }
+    assert_eq!(cri.quarantine().await.unwrap(), []);
+    node.make_image().await;
+    let pod = cri.run_pod(&node.pod("p")).await.unwrap();
+    cri.launch(&pod, &sleeps("c")).await.expect("what was removed was made again");
+}
+
+#[tokio::test]
 async fn an_image_has_one_id_wherever_it_is_told_of_and_is_found_by_all_its_names() {
     let Some(node) = Daemon::start_bare(Options::default()).await else { return };
     let Some(registry) = Registry::start(&node.folder("registry")).await else { return };

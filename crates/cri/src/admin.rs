@@ -89,14 +89,10 @@ impl admin_server::Admin for AdminService {
         &self,
         _: Request<admin::ListQuarantineRequest>,
     ) -> Result<Response<admin::ListQuarantineResponse>, Status> {
-        let held = self.pods.quarantine().map_err(code::status)?;
-        let items = held.into_iter().map(|held| admin::Quarantined {
-            key: held.name(),
-            kind: held.table.trim_end_matches('s').to_owned(),
-            reason: held.reason,
-            time: held.at,
-        });
-        Ok(Response::new(admin::ListQuarantineResponse { items: items.collect() }))
+        let records = self.pods.quarantine().map_err(code::status)?.into_iter().map(record);
+        let images = self.images.quarantined().await.map_err(|e| code::image(&e))?;
+        let items = records.chain(images.into_iter().map(image)).collect();
+        Ok(Response::new(admin::ListQuarantineResponse { items }))
     }
 
     async fn remove_quarantined(
@@ -104,8 +100,34 @@ impl admin_server::Admin for AdminService {
         request: Request<admin::RemoveQuarantinedRequest>,
     ) -> Result<Response<admin::RemoveQuarantinedResponse>, Status> {
         let key = parse::word(request.into_inner().key, "key").map_err(code::rejected)?;
-        self.pods.discard(&key).await.map_err(code::status)?;
+        match key.strip_prefix(OF_IMAGES) {
+            Some(name) => {
+                self.images.discard_quarantined(name).await.map_err(|e| code::image(&e))?;
+            }
+            None => self.pods.discard(&key).await.map_err(code::status)?,
+        }
         Ok(Response::new(admin::RemoveQuarantinedResponse {}))
+    }
+}
+
+/// What keys of the image store's quarantine begin with. No table of records is called so.
+const OF_IMAGES: &str = "images/";
+
+fn record(held: pods::Quarantined) -> admin::Quarantined {
+    admin::Quarantined {
+        key: held.name(),
+        kind: held.table.trim_end_matches('s').to_owned(),
+        reason: held.reason,
+        time: held.at,
+    }
+}
+
+fn image(held: images::Quarantined) -> admin::Quarantined {
+    admin::Quarantined {
+        key: format!("{OF_IMAGES}{}", held.name),
+        kind: held.kind.to_owned(),
+        reason: held.why,
+        time: held.at,
     }
 }
 

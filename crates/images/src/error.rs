@@ -66,6 +66,8 @@ pub enum Error {
     InUse(PathBuf),
     #[error("{} is of version {version}, newer than this program: nothing was touched", file.display())]
     Newer { file: PathBuf, version: u32 },
+    #[error("{0} is not in the quarantine of images")]
+    NotInQuarantine(String),
     #[error("the root filesystem of container {0} is mounted already")]
     Mounted(ContainerId),
     #[error("the image {image} has, at {}, {why}", path.display())]
@@ -89,7 +91,9 @@ pub enum Error {
 impl Error {
     pub fn class(&self) -> Class {
         match self {
-            Error::NoSuchImage(_) | Error::NoPlatform { .. } => Class::NotFound,
+            Error::NoSuchImage(_) | Error::NoPlatform { .. } | Error::NotInQuarantine(_) => {
+                Class::NotFound
+            }
             Error::BadManifest { .. }
             | Error::BadConfig { .. }
             | Error::BadLayer { .. }

@@ -284,7 +284,20 @@ impl Images {
     }
 
     /// What could not be read at a start and was set aside, this time or before.
-    pub fn quarantined(&self) -> Vec<Quarantined> {
-        self.0.store.quarantined()
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub async fn quarantined(&self) -> Result<Vec<Quarantined>, Error> {
+        let store = Arc::clone(&self.0.store);
+        blocking(move || store.quarantined()).await
+    }
+
+    /// Removes one of those, by its name.
+    ///
+    /// # Errors
+    /// [`Error::NotInQuarantine`], or of the disk.
+    pub async fn discard_quarantined(&self, name: &str) -> Result<(), Error> {
+        let (store, name) = (Arc::clone(&self.0.store), name.to_owned());
+        blocking(move || store.discard_quarantined(&name)).await
     }
 }

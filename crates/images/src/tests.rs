@@ -632,14 +632,42 @@ async fn a_restart_undoes_what_was_half_done_and_keeps_what_it_cannot_read() {
     let all = bench.images().list();
     assert_eq!((all.len(), &all[0].id), (1, &id));
     assert!(bench.names("containers").is_empty());
-    let set_aside = bench.images().quarantined();
+    let set_aside = bench.images().quarantined().await.unwrap();
     assert_eq!(set_aside.len(), 3, "{set_aside:?}");
     assert!(set_aside.iter().all(|kept| kept.path.exists() && !kept.why.is_empty()));
     bench.pull("r.io/other:1").await.unwrap();
     assert_eq!(bench.fake.given(&digest(&gzip(&one("b")))), 1, "its layer was still there");
     bench.open();
     assert_eq!(bench.images().list().len(), 2);
-    assert_eq!(bench.images().quarantined().len(), 3);
+    assert_eq!(bench.images().quarantined().await.unwrap(), set_aside);
+}
+
+#[tokio::test]
+async fn what_was_set_aside_is_kept_until_it_is_removed_by_its_name() {
+    let mut bench = Bench::new();
+    let (id, _) = bench.fake.image("r.io/app:1", &[one("a")]);
+    bench.pull("r.io/app:1").await.unwrap();
+    let root = bench.at("images");
+    bench.images = None;
+    fs::write(root.join("images").join(format!("{}.json", id.hex())), "torn").unwrap();
+    let layer = root.join("layers").join(digest(&one("a")).hex());
+    fs::remove_file(layer.join("layer.json")).unwrap();
+    bench.open();
+    let set_aside = bench.images().quarantined().await.unwrap();
+    let mut kinds: Vec<_> = set_aside.iter().map(|held| held.kind).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["image", "layer"]);
+    for stranger in ["", ".", "../layers", &format!("{}.why", set_aside[0].name)] {
+        let refused = bench.images().discard_quarantined(stranger).await;
+        assert!(matches!(refused, Err(Error::NotInQuarantine(_))), "{stranger}");
+    }
+    for held in &set_aside {
+        assert!(held.at > 0, "{held:?}");
+        bench.images().discard_quarantined(&held.name).await.unwrap();
+        let again = bench.images().discard_quarantined(&held.name).await;
+        assert!(matches!(again, Err(Error::NotInQuarantine(_))));
+    }
+    assert!(bench.names("quarantine").is_empty() && bench.nothing_in_tmp());
 }
 
 #[tokio::test]
@@ -651,7 +679,7 @@ async fn an_image_whose_layer_is_gone_is_set_aside_and_can_be_pulled_again() {
     fs::remove_dir_all(bench.at("images/layers").join(digest(&one("a")).hex())).unwrap();
     bench.open();
     assert!(bench.images().list().is_empty());
-    assert!(bench.images().quarantined()[0].why.contains("missing"));
+    assert!(bench.images().quarantined().await.unwrap()[0].why.contains("missing"));
     assert_eq!(bench.pull("r.io/app:1").await.unwrap(), id);
 }
 
@@ -670,7 +698,7 @@ async fn what_is_no_record_at_all_is_set_aside_and_the_store_opens() {
     fs::write(root.join("containers").join(container("c").as_str()), "no folder").unwrap();
     bench.open();
     assert_eq!(bench.images().list()[0].id, id);
-    assert_eq!(bench.images().quarantined().len(), 3);
+    assert_eq!(bench.images().quarantined().await.unwrap().len(), 3);
     let left = bench.images().containers();
     assert_eq!(left, [container("c")], "its owner may release it");
     bench.images().unmount(&left[0], &root.join("nowhere")).await.unwrap();

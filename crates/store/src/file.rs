@@ -43,6 +43,21 @@ impl DatabaseFile {
         if guard.is_some() { Ok(Open(guard)) } else { Err(Error::Closed) }
     }
 
+    /// Where it is, with what was set aside.
+    pub(crate) fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or_else(|| Path::new("."))
+    }
+
+    /// Whether a file beside it, of this name, is one that was damaged.
+    pub(crate) fn was_set_aside(&self, name: &str) -> bool {
+        let damaged = self.path.with_extension(DAMAGED);
+        damaged.file_name().and_then(|first| name.strip_prefix(first.to_str()?)).is_some_and(
+            |rest| {
+                rest.is_empty() || rest.strip_prefix('.').is_some_and(|n| n.parse::<u32>().is_ok())
+            },
+        )
+    }
+
     /// Lets go of the database, and opens it again: what was committed is in it.
     pub(crate) fn reopen(&self) -> Result<(), Error> {
         let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
@@ -76,9 +91,12 @@ fn whole(path: &Path) -> Result<Database, redb::DatabaseError> {
     Database::builder().set_check_integrity_on_open(true).create(path)
 }
 
+/// How the name of a damaged file ends; a second one has a number behind it.
+const DAMAGED: &str = "redb.damaged";
+
 /// A name that nothing has: what was set aside before is kept too.
 fn aside(path: &Path) -> PathBuf {
-    let first = path.with_extension("redb.damaged");
-    let more = (2..).map(|n| path.with_extension(format!("redb.damaged.{n}")));
+    let first = path.with_extension(DAMAGED);
+    let more = (2..).map(|n| path.with_extension(format!("{DAMAGED}.{n}")));
     std::iter::once(first.clone()).chain(more).find(|name| !name.exists()).unwrap_or(first)
 }

@@ -263,3 +263,25 @@ fn what_was_set_aside_is_kept_when_something_else_has_to_be() {
     let names = ["records.redb.damaged", "records.redb.damaged.2", "records.redb.damaged.3"];
     assert_eq!(names.map(kept), ["one", "two", "three"]);
 }
+
+#[tokio::test]
+async fn a_damaged_file_is_in_the_quarantine_until_it_is_removed() {
+    let root = tempfile::tempdir().unwrap();
+    for damage in ["one", "two"] {
+        let _ = std::fs::remove_file(root.path().join("records.redb"));
+        std::fs::write(root.path().join("records.redb"), damage).unwrap();
+        drop(reopened(root.path()));
+    }
+    for other in ["records.redb.damaged.mine", "records.redb.damaged2", "a.redb.damaged"] {
+        std::fs::write(root.path().join(other), "another's").unwrap();
+    }
+    let (store, _) = reopened(root.path());
+    let names = || store.quarantine().unwrap().iter().map(Quarantined::name).collect::<Vec<_>>();
+    let held = ["files/records.redb.damaged", "files/records.redb.damaged.2"];
+    assert_eq!(names(), held);
+    assert!(store.quarantine().unwrap().iter().all(|file| file.at > 0));
+    store.discard(held[0]).await.unwrap();
+    assert_eq!(names(), held[1..]);
+    assert!(!root.path().join("records.redb.damaged").exists());
+    assert!(matches!(store.discard(held[0]).await, Err(Error::NotInQuarantine(_))));
+}

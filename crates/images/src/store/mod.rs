@@ -17,6 +17,7 @@ mod containers;
 mod images;
 mod layers;
 mod open;
+mod quarantine;
 pub(crate) mod record;
 
 use std::{
@@ -34,7 +35,7 @@ use names::{ContainerId, Digest};
 use rustix::fs::Mode;
 use sys::beneath;
 
-pub use self::open::Quarantined;
+pub use self::quarantine::Quarantined;
 pub(crate) use self::{
     containers::Container,
     images::Draft,
@@ -80,7 +81,6 @@ pub(crate) struct Store {
     run: String,
     spare: AtomicU64,
     turn: AtomicU64,
-    quarantined: Mutex<Vec<Quarantined>>,
     pub measures: Measures,
     /// What images are called that are to be kept when space is wanted.
     keep: Vec<String>,

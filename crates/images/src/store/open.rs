@@ -34,14 +34,6 @@ use crate::{
 
 const SUBDIRECTORIES: [&str; 5] = ["layers", "images", "containers", "tmp", "quarantine"];
 
-/// Something that could not be read, and was set aside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quarantined {
-    /// Where it is now.
-    pub path: PathBuf,
-    pub why: String,
-}
-
 /// What was found on the disk.
 #[derive(Default)]
 struct Found {
@@ -78,7 +70,6 @@ impl Store {
             run: format!("{:x}", since.as_nanos()),
             spare: AtomicU64::new(0),
             turn: AtomicU64::new(found.turn + 1),
-            quarantined: Mutex::default(),
             measures: Measures::default(),
             keep,
             _lock: lock,
@@ -104,8 +95,6 @@ impl Store {
         if complete {
             leftovers.extend(self.set_unused_aside()?);
         }
-        *self.quarantined.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-            self.list_quarantine()?;
         self.remove_in_the_background(leftovers);
         Ok(())
     }
@@ -123,35 +112,6 @@ impl Store {
                 }
             }
         });
-    }
-
-    pub fn quarantined(&self) -> Vec<Quarantined> {
-        self.quarantined.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-
-    fn quarantine(&self, dir: &str, name: &str, why: &str) -> Result<(), Error> {
-        let (from, set) = match dir {
-            "layers" => (&self.dirs.layers, "layer"),
-            _ => (&self.dirs.images, "image"),
-        };
-        let kept = format!("{set}-{}-{name}", self.spare_name());
-        let path = self.root.join("quarantine").join(&kept);
-        rustix::fs::renameat(from, name, &self.dirs.quarantine, kept.as_str())
-            .at("setting aside", &self.root.join(dir).join(name))?;
-        let note = format!("{kept}.why");
-        record::write_new(&self.dirs.quarantine, &note, why.as_bytes(), false)
-            .at("explaining", &path)
-    }
-
-    fn list_quarantine(&self) -> Result<Vec<Quarantined>, Error> {
-        let path = self.root.join("quarantine");
-        let mut all = names(&self.dirs.quarantine).at("listing", &path)?;
-        all.retain(|name| !name.ends_with(".why"));
-        let told = |name: String| {
-            let note = std::fs::read_to_string(path.join(format!("{name}.why")));
-            Quarantined { path: path.join(name), why: note.unwrap_or_default() }
-        };
-        Ok(all.into_iter().map(told).collect())
     }
 }
 
@@ -184,7 +144,7 @@ fn lock(root: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-fn names(dir: &OwnedFd) -> std::io::Result<Vec<String>> {
+pub(super) fn names(dir: &OwnedFd) -> std::io::Result<Vec<String>> {
     let mut all = Vec::new();
     let mut names = rustix::fs::Dir::read_from(dir)?;
     while let Some(entry) = names.read() {
