@@ -63,7 +63,7 @@ pub enum Verb {
     /// List, pull, load, save, name and remove images
     #[command(subcommand)]
     Image(Image),
-    /// Records that were set aside, because they could not be trusted
+    /// Records, images and layers that were set aside, because they could not be trusted
     #[command(subcommand)]
     Quarantine(Quarantine),
     /// Show what Podbay does: a private podbayd, a pod, and nothing left at the end

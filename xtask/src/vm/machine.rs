@@ -54,11 +54,25 @@ pub(super) fn work(place: &Place, image: &Image, programs: &Path, job: &Job) -> 
         let child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let child = child.map_err(|error| format!("qemu cannot be run: {error}"))?;
         follow(child, booting, &out, job.within + AROUND, cut)?;
+        look_for_a_panic(&console)?;
         if let Some(status) = collect(&files, &out)? {
             return Ok(status);
         }
     }
     Err(format!("the machine ended before the job had; see {}", out.join("console*.log").display()))
+}
+
+/// A kernel that panics ends the machine as one does that is started anew.
+fn look_for_a_panic(console: &Path) -> Result<(), String> {
+    let said = fs::read(console).map_err(at("reading", console))?;
+    let last_word = |line: &str| {
+        Err(format!("the machine's kernel has ended: {line}; see {}", console.display()))
+    };
+    panic_in(&String::from_utf8_lossy(&said)).map_or(Ok(()), last_word)
+}
+
+fn panic_in(said: &str) -> Option<&str> {
+    said.lines().find(|line| line.contains("Kernel panic")).map(str::trim)
 }
 
 fn numbered(job: &Job, boot: u32) -> String {
@@ -241,4 +255,16 @@ fn collect(files: &Path, out: &Path) -> Result<Option<u8>, String> {
     children::finish(tar, "unpacking what the job has left")?;
     let text = fs::read_to_string(out.join("status")).unwrap_or_default();
     text.trim().parse().map(Some).map_err(|_| format!("the job's exit code is {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_panics_is_no_machine_that_is_started_anew() {
+        assert_eq!(panic_in("[ 1.0] reboot: Restarting system\r\n"), None);
+        let last = "[ 2.5] Kernel panic - not syncing: Attempted to kill init!";
+        assert_eq!(panic_in(&format!("\u{fffd}\r\n{last}\r\n")), Some(last));
+    }
 }
