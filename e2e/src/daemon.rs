@@ -22,8 +22,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     settings: BTreeMap<String, String>,
-    /// The size of the tmpfs that its root is to be on.
-    root_size: Option<String>,
+    /// How the tmpfs is mounted that its root is to be on.
+    root_mount: Option<String>,
 }
 
 impl Options {
@@ -40,7 +40,13 @@ impl Options {
 
     /// With its root on a tmpfs of its own, of a size as mount(8) takes it.
     pub fn on_small_disk(mut self, size: &str) -> Self {
-        self.root_size = Some(size.to_owned());
+        self.root_mount = Some(format!("size={size}"));
+        self
+    }
+
+    /// With its root on a filesystem from which nothing can be run.
+    pub fn where_nothing_runs(mut self) -> Self {
+        self.root_mount = Some("noexec".to_owned());
         self
     }
 }
@@ -103,10 +109,9 @@ impl Daemon {
         make_folders(&place);
         let cri = Cri::at(&place.socket());
         let daemon = Self { place, options, within: Vec::new(), process: None, cri };
-        if let Some(size) = &daemon.options.root_size {
-            let (size, root) = (format!("size={size}"), daemon.place.root());
-            let root = root.display().to_string();
-            run("mount", &["-t", "tmpfs", "-o", &size, "podbay-test", &root]);
+        if let Some(options) = &daemon.options.root_mount {
+            let root = daemon.place.root().display().to_string();
+            run("mount", &["-t", "tmpfs", "-o", options, "podbay-test", &root]);
         }
         fs::write(daemon.place.config(), daemon.toml()).expect("a test can write its files");
         Some(daemon)

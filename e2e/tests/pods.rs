@@ -430,3 +430,17 @@ async fn status_tells_of_each_handler_what_its_runtime_can_do() {
     let why = refused(cri.create(&pod, &config).await, Code::InvalidArgument);
     assert!(why.contains("RROUnsupported"), "{why}");
 }
+
+#[tokio::test]
+async fn pods_run_although_nothing_can_be_run_from_where_the_root_is() {
+    let Some(node) = Daemon::start(Options::default().where_nothing_runs()).await else { return };
+    let (cri, before) = (node.cri(), node.warm_snapshot().await);
+    for handler in ["podbay", "pause"] {
+        let config = e2e::sharing(node.pod(handler));
+        let pod = cri.run_pod_by(&config, handler).await.expect("its pause runs");
+        let id = cri.launch(&pod, &sleeps("c")).await.expect("programs of images run");
+        assert_eq!(cri.shell(&id, "hostname").await.unwrap(), handler);
+        cri.remove_pod(&pod).await.unwrap();
+    }
+    node.assert_untouched(&before, "pods whose pause was brought near").await;
+}

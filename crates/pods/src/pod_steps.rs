@@ -160,15 +160,32 @@ impl PodWork<'_> {
         self.turn.state_dir.join("pause").join("rootfs")
     }
 
-    /// Mounts the built-in pause where the root of a user namespace, who is nobody on the host, can go.
+    /// Whether the built-in pause cannot be run where it is: the root of a user namespace, who is nobody
+    /// on the host, cannot go there, and from some filesystems nothing can be run.
+    fn is_out_of_reach(&self) -> Result<bool, Error> {
+        Ok(self.turn.userns.is_some() || self.pause_is_forbidden()?)
+    }
+
+    fn pause_is_forbidden(&self) -> Result<bool, Error> {
+        let rootfs = &self.world.host.pause_rootfs;
+        sys::mount::forbids_programs(rootfs).on("looking at the mount of", rootfs)
+    }
+
+    /// Mounts the built-in pause where it can be run, if it cannot be where it is.
     fn bring_near(&self, target: &std::path::Path) -> Result<(), Error> {
-        if self.turn.userns.is_none() {
+        if !self.is_out_of_reach()? {
             return Ok(());
         }
         std::fs::create_dir_all(target).on("making the folder", target)?;
-        let from = sys::mount::handle(&self.world.host.pause_rootfs);
-        let tree = from.and_then(|from| sys::mount::bind(from, false));
-        tree.and_then(|tree| tree.attach(target)).on("mounting the pause program at", target)
+        let forbidden = self.pause_is_forbidden()?;
+        let mount = || {
+            let tree = sys::mount::bind(sys::mount::handle(&self.world.host.pause_rootfs)?, false)?;
+            if forbidden {
+                tree.allow_programs()?;
+            }
+            tree.attach(target)
+        };
+        mount().on("mounting the pause program at", target)
     }
 
     /// Whether the sandbox needs a program, and so its image.
@@ -368,8 +385,10 @@ impl PodWork<'_> {
         let host = &self.world.host;
         let image = host.pause_image.as_ref().filter(|_| self.runs_program());
         let Some(image) = image else {
-            let near = self.turn.userns.as_ref().map(|_| self.program_root());
-            let rootfs = near.unwrap_or_else(|| host.pause_rootfs.clone());
+            let rootfs = match self.is_out_of_reach()? {
+                true => self.program_root(),
+                false => host.pause_rootfs.clone(),
+            };
             return Ok(Program { rootfs, args: vec!["/pause".into()], env: Vec::new() });
         };
         let image = host.images.find(image).ok_or_else(|| {

@@ -59,6 +59,15 @@ impl Detached {
         let attr = libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, userns_fd, ..NOTHING };
         mount_setattr(self.0.as_fd(), false, attr)
     }
+
+    /// Lets programs be run from this mount, whatever was so where it is from.
+    ///
+    /// # Errors
+    /// Of the kernel: `NotFound` or `Unsupported` before Linux 5.12.
+    pub fn allow_programs(&self) -> io::Result<()> {
+        let attr = libc::mount_attr { attr_clr: libc::MOUNT_ATTR_NOEXEC, ..NOTHING };
+        mount_setattr(self.0.as_fd(), false, attr)
+    }
 }
 
 impl AsFd for Detached {
@@ -121,6 +130,15 @@ pub fn set_attributes(mount: impl AsFd, attributes: Attributes, recursive: bool)
     let attr_clr = attributes.access_times.map_or(0, |_| libc::MOUNT_ATTR__ATIME);
     let attr = libc::mount_attr { attr_set, attr_clr, ..NOTHING };
     mount_setattr(mount.as_fd(), recursive, attr)
+}
+
+/// Whether no program can be run from where `path` is.
+///
+/// # Errors
+/// If there is nothing.
+pub fn forbids_programs(path: &Path) -> io::Result<bool> {
+    let mount = rustix::fs::statvfs(path)?;
+    Ok(mount.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC))
 }
 
 /// Whether attributes of mounts can be set here, and so for all beneath one (Linux 5.12).
