@@ -111,7 +111,7 @@ impl ContainerWork<'_> {
         let image = self.turn.image.clone();
         let rootfs = images::Rootfs { image, target, access, volumes, owners };
         let mounted = self.world.host.images.mount_rootfs(&self.turn.id, rootfs).await;
-        mounted.map_err(volumes::told)?;
+        mounted.map_err(|error| volumes::told(&self.turn.plan, error))?;
         volumes::map_folders(&self.turn)
     }
 

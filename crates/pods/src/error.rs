@@ -77,8 +77,12 @@ impl Error {
         }
     }
 
+    /// A word that clients look for stays in front.
     pub(crate) fn at(self, doing: &'static str) -> Self {
-        Self::At { doing, cause: Box::new(self) }
+        match self {
+            Self::At { doing: crate::volumes::FAILED, .. } => self,
+            cause => Self::At { doing, cause: Box::new(cause) },
+        }
     }
 
     pub(crate) fn rejected(field: impl Into<String>, why: impl Into<String>) -> Self {

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What CRI calls it, for clients to look for.
-const FAILED: &str = "ImageVolumeMountFailed";
+pub(crate) const FAILED: &str = "ImageVolumeMountFailed";
 
 /// Where the source of the plan's nth mount is mounted, for the container's own mount of it, if it is an
 /// image or a mapped folder.
@@ -48,11 +48,7 @@ pub(crate) async fn check(
         match images.check_volume(&volume.image, &asked.sub_path).await {
             Ok(()) => {}
             Err(images::Error::NoSuchImage(_)) => return Err(missing(mount, asked)),
-            Err(error @ images::Error::NoFolder { .. }) => {
-                let field = format!("config.mounts[{mount}].image_sub_path");
-                return Err(Error::rejected(field, error.to_string()).at(FAILED));
-            }
-            Err(error) => return Err(Error::from(error).at(FAILED)),
+            Err(error) => return Err(failed(mount, error)),
         }
     }
     Ok(())
@@ -69,11 +65,26 @@ pub(crate) fn of(container: &ContainerRecord) -> Vec<images::Volume> {
     asked.map(volume).collect()
 }
 
-/// That a root filesystem could not be mounted, or that one of these could not.
-pub(crate) fn told(error: images::Error) -> Error {
+/// That a root filesystem could not be mounted, or that one of these could not. Before Linux 6.5 that there
+/// is no such folder is found out only now.
+pub(crate) fn told(plan: &ContainerPlan, error: images::Error) -> Error {
     match error {
-        images::Error::Volume { source, .. } => Error::from(*source).at(FAILED),
+        images::Error::Volume { at, source } => match asked(plan).nth(at) {
+            Some((mount, _)) => failed(mount, *source),
+            None => Error::from(*source).at(FAILED),
+        },
         error => error.into(),
+    }
+}
+
+/// What became of the plan's nth mount.
+fn failed(mount: usize, error: images::Error) -> Error {
+    match error {
+        images::Error::NoFolder { .. } => {
+            let field = format!("config.mounts[{mount}].image_sub_path");
+            Error::rejected(field, error.to_string()).at(FAILED)
+        }
+        error => Error::from(error).at(FAILED),
     }
 }
 
@@ -148,4 +159,24 @@ fn missing(mount: usize, asked: &ImageMount) -> Error {
     let why =
         format!("config.mounts[{mount}].image.image: no image {}: pull it first", asked.image);
     Error::Refused { class: Class::NotFound, why }.at(FAILED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_found_missing_late_is_told_as_one_that_was_found_missing_early() {
+        let image: names::Digest = format!("sha256:{}", "0".repeat(64)).parse().expect("a digest");
+        let error = || images::Error::NoFolder {
+            image: image.clone(),
+            path: "none".into(),
+            why: "no such folder",
+        };
+        let told = failed(2, error()).at("the root filesystem of the container");
+        assert_eq!(told.class(), Class::InvalidArgument);
+        let chain = told.chain();
+        let start = "ImageVolumeMountFailed: config.mounts[2].image_sub_path: the image sha256:00";
+        assert!(chain.starts_with(start) && chain.ends_with("no such folder"), "{chain}");
+    }
 }
