@@ -42,7 +42,7 @@ const NEEDS: &str = "kmod, libgcc-s1, libseccomp2 (>= 2.5.0), nftables";
 
 pub(crate) fn run() -> Result<(), String> {
     eprintln!("package: building podbay; the first time takes some minutes");
-    let package = make(&crate::root().join("target/package"), &programs::build()?)?;
+    let package = make(&crate::root().join("target/package"), &programs::build(false)?)?;
     let size = fs::metadata(&package).map_err(at("looking at", &package))?.len();
     println!("{}: {}.{} MiB", package.display(), size >> 20, (size >> 10) % 1024 * 10 / 1024);
     Ok(())

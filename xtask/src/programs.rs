@@ -9,8 +9,9 @@ pub(crate) const ALL: [&str; 5] =
 const PACKAGES: [&str; 4] = ["daemon", "shim", "sandboxer", "ctl"];
 
 /// Builds them, unless `PODBAY_BIN_DIR` says where there are some. Gives their folder. With
-/// `PODBAY_PROFILE=debug` they are those that tests have built already.
-pub(crate) fn build() -> Result<PathBuf, String> {
+/// `PODBAY_PROFILE=debug` they are those that tests have built already. With `faults` the daemon can be told
+/// to fail, for tests.
+pub(crate) fn build(faults: bool) -> Result<PathBuf, String> {
     if let Some(bins) = env::var_os("PODBAY_BIN_DIR") {
         return Ok(bins.into());
     }
@@ -19,6 +20,9 @@ pub(crate) fn build() -> Result<PathBuf, String> {
     let (profile, folder) = if is_debug { ("dev", "debug") } else { ("release", "release") };
     cargo.args(["build", "--quiet", "--profile", profile]).current_dir(crate::root());
     cargo.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
+    if faults {
+        cargo.args(["--features", "daemon/faults"]);
+    }
     finish(cargo, "cargo build")?;
     Ok(target().join(folder))
 }

@@ -86,6 +86,7 @@ fn job(name: &str, arguments: &[&str]) -> Result<u8, String> {
     let cargo = Cargo {
         needs_conformance: job.needs_conformance,
         needs_package: job.needs_package,
+        needs_faults: job.needs_faults,
         tests: &job.tests,
         order: job.order(),
     };
@@ -96,8 +97,13 @@ fn job(name: &str, arguments: &[&str]) -> Result<u8, String> {
 fn shell() -> Result<(), String> {
     let place = Place::new()?;
     let image = image::ready(&place)?;
-    let cargo =
-        Cargo { needs_conformance: false, needs_package: true, tests: &[], order: String::new() };
+    let cargo = Cargo {
+        needs_conformance: false,
+        needs_package: true,
+        needs_faults: false,
+        tests: &[],
+        order: String::new(),
+    };
     let programs = disks::programs(&place, &cargo)?;
     machine::shell(&place, &image, &programs)
 }

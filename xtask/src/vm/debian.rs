@@ -3,12 +3,14 @@
 use std::process::Command;
 
 /// Beside what dpkg and apt need themselves.
-const PACKAGES: [&str; 20] = [
+const PACKAGES: [&str; 24] = [
     "apparmor",
     // The image of `podbay demo` is made of it.
     "busybox-static",
     "ca-certificates",
+    "containernetworking-plugins",
     "dbus",
+    "docker-registry",
     "iproute2",
     "iptables",
     "kmod",
@@ -17,9 +19,11 @@ const PACKAGES: [&str; 20] = [
     "libseccomp2",
     "linux-image-cloud-amd64",
     "nftables",
+    "openssl",
     "procps",
     "psmisc",
     "runc",
+    "skopeo",
     "strace",
     // critest loads its AppArmor profiles by it.
     "sudo",

@@ -23,6 +23,8 @@ const CONFORMANCE: [&str; 3] = ["bin", "images", "packages/root/usr/bin"];
 pub(super) struct Cargo<'a> {
     pub needs_conformance: bool,
     pub needs_package: bool,
+    /// A daemon that can be told to fail.
+    pub needs_faults: bool,
     pub tests: &'a [String],
     /// What the machine reads first.
     pub order: String,
@@ -31,7 +33,7 @@ pub(super) struct Cargo<'a> {
 /// Makes it: our programs, the scripts and the files of `dist`; and if it is needed, or just there,
 /// what `conformance/setup` makes; and if they are needed, the package, and the tests of packages.
 pub(super) fn programs(place: &Place, cargo: &Cargo<'_>) -> Result<PathBuf, String> {
-    let bins = build()?;
+    let bins = build(cargo.needs_faults)?;
     let (stage, disk) = (place.own("programs"), place.own("programs.img"));
     for name in programs::ALL {
         take(&bins.join(name), &stage.join("bin").join(name))?;
@@ -71,9 +73,9 @@ fn tools() -> PathBuf {
     given.unwrap_or_else(|| crate::root().join("target/conformance"))
 }
 
-fn build() -> Result<PathBuf, String> {
+fn build(faults: bool) -> Result<PathBuf, String> {
     let progress = Progress::begin("building podbay; the first time takes some minutes");
-    let bins = programs::build()?;
+    let bins = programs::build(faults)?;
     progress.end("it is built");
     Ok(bins)
 }

@@ -29,6 +29,8 @@ pub(super) struct Job {
     pub needs_conformance: bool,
     /// The package for Debian.
     pub needs_package: bool,
+    /// A daemon that can be told to fail.
+    pub needs_faults: bool,
     /// Packages whose tests it runs.
     pub tests: Vec<String>,
     pub within: Duration,
@@ -73,6 +75,7 @@ impl Job {
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             needs_conformance: needs("conformance"),
             needs_package: needs("package"),
+            needs_faults: needs("faults"),
             tests: said(&text, "tests").into_iter().flat_map(words).collect(),
             within: within.unwrap_or(WITHIN),
             boots: boots(&text, arguments)?,
