@@ -149,7 +149,24 @@ impl Daemon {
         self.come_and_go(&pod).await;
         cri.stop_pod(&pod).await.expect("it can be stopped");
         cri.remove_pod(&pod).await.expect("it can be removed");
-        settled(self).await
+        self.settled_snapshot().await
+    }
+
+    /// The same, once it has stopped changing and there are no processes: the kernel takes down the
+    /// links of a pod that was removed in its own time, and they are no part of what was before.
+    ///
+    /// # Panics
+    /// It goes on changing.
+    pub async fn settled_snapshot(&self) -> Snapshot {
+        let mut last = self.snapshot();
+        eventually_within(PATIENCE, "the host settles", async || {
+            let now = self.snapshot();
+            let same = last == now && now.has_no("process");
+            last = now;
+            is_true(same)
+        })
+        .await;
+        last
     }
 
     /// The same, once a container has come and gone in this pod: what a pod's first one makes for all
@@ -203,19 +220,6 @@ fn called(process: &process::Process) -> &str {
 
 fn entries(dir: &str) -> usize {
     fs::read_dir(dir).map_or(0, Iterator::count)
-}
-
-/// A snapshot that has stopped changing, without processes.
-async fn settled(daemon: &Daemon) -> Snapshot {
-    let mut last = daemon.snapshot();
-    eventually_within(PATIENCE, "the host settles", async || {
-        let now = daemon.snapshot();
-        let same = last == now && now.has_no("process");
-        last = now;
-        is_true(same)
-    })
-    .await;
-    last
 }
 
 fn plain(names: BTreeSet<String>) -> Things {

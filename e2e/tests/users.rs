@@ -77,7 +77,7 @@ async fn it_leaves_nothing(handler: &str) {
     let Some((node, first)) = run(handler).await else { return };
     let cri = node.cri();
     cri.remove_pod(&first).await.unwrap();
-    let before = node.snapshot();
+    let before = node.settled_snapshot().await;
     for config in [node.pod("one"), sharing(node.pod("two"))] {
         let pod = cri.run_pod_by(&in_own_users(config), handler).await.unwrap();
         cri.launch(&pod, &sleeps("c")).await.unwrap();
