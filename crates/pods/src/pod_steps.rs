@@ -163,10 +163,9 @@ impl PodWork<'_> {
     /// Whether the built-in pause cannot be run where it is: the root of a user namespace, who is nobody
     /// on the host, cannot go there, and from some filesystems nothing can be run.
     fn is_out_of_reach(&self) -> Result<bool, Error> {
-        Ok(self.turn.userns.is_some() || self.pause_is_forbidden()?)
-    }
-
-    fn pause_is_forbidden(&self) -> Result<bool, Error> {
+        if self.turn.userns.is_some() || !self.runs_program() {
+            return Ok(self.turn.userns.is_some());
+        }
         let rootfs = &self.world.host.pause_rootfs;
         sys::mount::forbids_programs(rootfs).on("looking at the mount of", rootfs)
     }
@@ -177,12 +176,10 @@ impl PodWork<'_> {
             return Ok(());
         }
         std::fs::create_dir_all(target).on("making the folder", target)?;
-        let forbidden = self.pause_is_forbidden()?;
         let mount = || {
             let tree = sys::mount::bind(sys::mount::handle(&self.world.host.pause_rootfs)?, false)?;
-            if forbidden {
-                tree.allow_programs()?;
-            }
+            // Where it was allowed before, nothing changes; a kernel that has user namespaces for pods can do it.
+            tree.allow_programs()?;
             tree.attach(target)
         };
         mount().on("mounting the pause program at", target)

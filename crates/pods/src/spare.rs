@@ -29,9 +29,12 @@ impl Spare {
         (held.since.elapsed() < FRESH).then_some(held.namespace)
     }
 
-    /// Makes one beside whatever is done now, and lets go of it when it has waited for too long. One that
-    /// cannot be made is no loss: the pod that makes its own says what is wrong.
+    /// Makes one beside whatever is done now, unless one waits, and lets go of it when it has waited for
+    /// too long. One that cannot be made is no loss: the pod that makes its own says what is wrong.
     pub(crate) fn renew(&self) {
+        if self.held().is_some() {
+            return;
+        }
         let this = self.clone();
         tokio::spawn(async move {
             match spawn_blocking(make).await {

@@ -50,12 +50,11 @@ impl DatabaseFile {
 
     /// Whether a file beside it, of this name, is one that was damaged.
     pub(crate) fn was_set_aside(&self, name: &str) -> bool {
-        let damaged = self.path.with_extension(DAMAGED);
-        damaged.file_name().and_then(|first| name.strip_prefix(first.to_str()?)).is_some_and(
-            |rest| {
-                rest.is_empty() || rest.strip_prefix('.').is_some_and(|n| n.parse::<u32>().is_ok())
-            },
-        )
+        let first = self.path.with_extension(DAMAGED);
+        let rest = first.file_name().and_then(|first| name.strip_prefix(first.to_str()?));
+        let is_number =
+            |rest: &str| rest.strip_prefix('.').is_some_and(|n| n.parse::<u32>().is_ok());
+        rest.is_some_and(|rest| rest.is_empty() || is_number(rest))
     }
 
     /// Lets go of the database, and opens it again: what was committed is in it.

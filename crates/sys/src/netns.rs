@@ -29,13 +29,7 @@ use crate::{
 /// `InvalidInput` for a sysctl that is not of the network, before anything is made; `AlreadyExists`
 /// if `path` does; else what the kernel said. Nothing is left at `path` then.
 pub fn make(path: &Path, sysctls: &[(&str, &str)]) -> io::Result<()> {
-    let sysctls = files(sysctls)?;
-    pin::place(path)?;
-    let make = || {
-        unshare_on_this_thread(&sysctls)?;
-        pin::own(Kind::Network, path)
-    };
-    on_a_thread("netns", make).flatten().inspect_err(|_| unmake_half(path))
+    Unpinned::make(sysctls)?.pin(path, &[])
 }
 
 /// A network namespace that is pinned nowhere yet: it is gone with this handle.
@@ -48,11 +42,7 @@ impl Unpinned {
     /// As those of [`make`].
     pub fn make(sysctls: &[(&str, &str)]) -> io::Result<Self> {
         let sysctls = files(sysctls)?;
-        let make = || {
-            unshare_on_this_thread(&sysctls)?;
-            pin::own_fd(Kind::Network)
-        };
-        on_a_thread("netns", make).flatten().map(Self)
+        on_a_thread("netns", || make_on_this_thread(&sysctls)).flatten().map(Self)
     }
 
     /// Sets more sysctls in it, and pins it to `path`, as [`make`] does. Blocks, but for no longer than a
@@ -134,11 +124,12 @@ pub(crate) fn enter(path: &Path) -> io::Result<()> {
     Ok(move_into_link_name_space(ns.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
-fn unshare_on_this_thread(sysctls: &[(PathBuf, &str)]) -> io::Result<()> {
+fn make_on_this_thread(sysctls: &[(PathBuf, &str)]) -> io::Result<OwnedFd> {
     // SAFETY: only unsharing the descriptor table can harm other threads; this is the network's.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.map_err(|e| naming("unshare", e.into()))?;
     raise_loopback().map_err(|e| naming("raising lo", e))?;
-    sysctl::write(sysctls)
+    sysctl::write(sysctls)?;
+    pin::own_fd(Kind::Network)
 }
 
 fn raise_loopback() -> io::Result<()> {
