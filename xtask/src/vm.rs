@@ -18,7 +18,7 @@ mod tests;
 use std::{fs, process::ExitCode, time::Instant};
 
 use disks::Cargo;
-use job::Job;
+use job::{Job, Needs};
 use place::Place;
 
 use crate::files::at;
@@ -83,13 +83,7 @@ fn job(name: &str, arguments: &[&str]) -> Result<u8, String> {
     let job = Job::find(name, arguments)?;
     let place = Place::new()?;
     let image = image::ready(&place)?;
-    let cargo = Cargo {
-        needs_conformance: job.needs_conformance,
-        needs_package: job.needs_package,
-        needs_faults: job.needs_faults,
-        tests: &job.tests,
-        order: job.order(),
-    };
+    let cargo = Cargo { needs: job.needs, tests: &job.tests, order: job.order() };
     let programs = disks::programs(&place, &cargo)?;
     machine::work(&place, &image, &programs, &job)
 }
@@ -97,13 +91,8 @@ fn job(name: &str, arguments: &[&str]) -> Result<u8, String> {
 fn shell() -> Result<(), String> {
     let place = Place::new()?;
     let image = image::ready(&place)?;
-    let cargo = Cargo {
-        needs_conformance: false,
-        needs_package: true,
-        needs_faults: false,
-        tests: &[],
-        order: String::new(),
-    };
+    let needs = Needs { package: true, ..Needs::default() };
+    let cargo = Cargo { needs, tests: &[], order: String::new() };
     let programs = disks::programs(&place, &cargo)?;
     machine::shell(&place, &image, &programs)
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{place::Place, progress::Progress, tests};
+use super::{job::Needs, place::Place, progress::Progress, tests};
 use crate::{
     children::{family, finish, make_disk},
     files::{self, take},
@@ -21,10 +21,7 @@ const CONFORMANCE: [&str; 3] = ["bin", "images", "packages/root/usr/bin"];
 
 /// What a job is given.
 pub(super) struct Cargo<'a> {
-    pub needs_conformance: bool,
-    pub needs_package: bool,
-    /// A daemon that can be told to fail.
-    pub needs_faults: bool,
+    pub needs: Needs,
     pub tests: &'a [String],
     /// What the machine reads first.
     pub order: String,
@@ -33,7 +30,7 @@ pub(super) struct Cargo<'a> {
 /// Makes it: our programs, the scripts and the files of `dist`; and if it is needed, or just there,
 /// what `conformance/setup` makes; and if they are needed, the package, and the tests of packages.
 pub(super) fn programs(place: &Place, cargo: &Cargo<'_>) -> Result<PathBuf, String> {
-    let bins = build(cargo.needs_faults)?;
+    let bins = build(cargo.needs.faults)?;
     let (stage, disk) = (place.own("programs"), place.own("programs.img"));
     for name in programs::ALL {
         take(&bins.join(name), &stage.join("bin").join(name))?;
@@ -41,11 +38,11 @@ pub(super) fn programs(place: &Place, cargo: &Cargo<'_>) -> Result<PathBuf, Stri
     for name in ["vm", "conformance", "dist"] {
         take(&crate::root().join(name), &stage.join(name))?;
     }
-    if cargo.needs_package {
+    if cargo.needs.package {
         let package = package::make(&place.own("package"), &bins)?;
         take(&package, &stage.join("package/podbay.deb"))?;
     }
-    take_conformance(&stage, cargo.needs_conformance)?;
+    take_conformance(&stage, cargo.needs.conformance)?;
     if !cargo.tests.is_empty() {
         tests::take(&stage, cargo.tests)?;
     }

@@ -25,16 +25,22 @@ const WITHIN: Duration = Duration::from_secs(600);
 pub(super) struct Job {
     pub name: String,
     pub arguments: Vec<String>,
-    /// critest, crictl and their images.
-    pub needs_conformance: bool,
-    /// The package for Debian.
-    pub needs_package: bool,
-    /// A daemon that can be told to fail.
-    pub needs_faults: bool,
+    pub needs: Needs,
     /// Packages whose tests it runs.
     pub tests: Vec<String>,
     pub within: Duration,
     pub boots: Boots,
+}
+
+/// What is made for a job beside our programs, and taken into the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// critest, crictl and their images.
+    pub conformance: bool,
+    /// The package for Debian.
+    pub package: bool,
+    /// A daemon that can be told to fail.
+    pub faults: bool,
 }
 
 /// How often the job's machine is started, and how it ends.
@@ -70,12 +76,15 @@ impl Job {
         let within = said(&text, "within").map(parse).transpose()?;
         let needs =
             |what: &str| said(&text, "needs").into_iter().flat_map(words).any(|it| it == what);
+        let needs = Needs {
+            conformance: needs("conformance"),
+            package: needs("package"),
+            faults: needs("faults"),
+        };
         Ok(Self {
             name: name.to_owned(),
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
-            needs_conformance: needs("conformance"),
-            needs_package: needs("package"),
-            needs_faults: needs("faults"),
+            needs,
             tests: said(&text, "tests").into_iter().flat_map(words).collect(),
             within: within.unwrap_or(WITHIN),
             boots: boots(&text, arguments)?,
